@@ -1,0 +1,157 @@
+"""The structural constraints of a problem as a product of independent parts, each with a projection.
+
+Two constraints that share a trained tensor belong to one part. A part is projected exactly or with a certified gap, or
+is refused here, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import Any
+
+from prunelang.compiler.graph import Feasible, Part
+from prunelang.compiler.joint import (
+    BlockBound,
+    Bound,
+    ChoiceBound,
+    CountBound,
+    CrossingSets,
+    GroupBound,
+    NofMBound,
+    Pinned,
+    exactness,
+    to_json,
+)
+from prunelang.compiler.problem import (
+    Blocks,
+    Choice,
+    Constraint,
+    Count,
+    Entries,
+    GroupCount,
+    Interval,
+    Kept,
+    Named,
+    NofM,
+    Problem,
+    VectorNorm,
+    tensors_of,
+)
+from prunelang.compiler.shapes import ShapeTable
+
+
+class NoProjection(Exception):
+    """Constraints on shared tensors whose intersection has no projection here; names them and says why."""
+
+    def __init__(self, constraints: tuple[Constraint, ...], reason: str) -> None:
+        super().__init__(f"{', '.join(f'`{c.label}`' for c in constraints)}: {reason}")
+        self.constraints = constraints
+        self.reason = reason
+
+
+def feasible_set(problem: Problem, table: ShapeTable) -> Feasible:
+    """The parts, in the order of their first constraint. Raises `NoProjection`."""
+    structural = [c for c in problem.constraints if c.structural]
+    parts = (_part(members, problem, table) for members in _components(structural, problem.frozen))
+    return Feasible(tuple(p for p in parts if p is not None))
+
+
+def _components(constraints: list[Constraint], frozen: frozenset[str]) -> list[tuple[Constraint, ...]]:
+    """Constraints joined by shared trained tensors (union-find over tensors)."""
+    parent: dict[str, str] = {}
+
+    def root(t: str) -> str:
+        while parent.setdefault(t, t) != t:
+            parent[t] = parent[parent[t]]
+            t = parent[t]
+        return t
+
+    for c in constraints:
+        first, *others = [t for t in tensors_of(c.function) if t not in frozen] or [""]
+        for t in others:
+            parent[root(t)] = root(first)
+    groups: dict[str, list[Constraint]] = {}
+    for c in constraints:
+        trained = [t for t in tensors_of(c.function) if t not in frozen]
+        if trained:
+            groups.setdefault(root(trained[0]), []).append(c)
+    return [tuple(g) for g in groups.values()]
+
+
+def _part(members: tuple[Constraint, ...], problem: Problem, table: ShapeTable) -> Part | None:
+    named = {t for c in members for t in tensors_of(c.function)} - problem.frozen
+    tensors = tuple(t.name for t in table.tensors if t.name in named)
+    bounds = tuple(b for c in members for b in _bounds(c))
+    balls = [(c, *ball) for c in members for ball in _balls(c)]
+    if all(isinstance(b, Pinned) for b in bounds) and not balls:
+        return None  # nothing to project: every position is kept
+    if balls:
+        _check_balls(members, [c for c, _, _ in balls], bounds, tensors)
+    try:
+        exact = exactness(bounds)
+    except CrossingSets as crossing:
+        raise NoProjection(members, str(crossing)) from crossing
+    shown = ", ".join(c.text for c in members)
+    return Part(
+        tensors=tensors,
+        labels=tuple(c.label for c in members),
+        text=shown,
+        bounds=_frozen(to_json(bounds)),
+        balls=tuple((name, radius) for _, name, radius in balls),
+        exactness=exact,
+        keeps="project each step" if balls else "support",
+    )
+
+
+def _bounds(c: Constraint) -> Iterator[Bound]:
+    """The count constraints that `c` states."""
+    match c.function, c.set:
+        case Count() as f, Interval(lower, upper):
+            low, high = (None if b is None else int(b) for b in (lower, upper))
+            yield CountBound(c.label, dict(f.coefficients), f.constant, low, high)
+        case Choice() as f, Interval(_, upper) if upper is not None:
+            yield ChoiceBound(c.label, dict(f.alternatives), int(upper), f.constant)
+        case GroupCount() as f, Interval(_, upper) if upper is not None:
+            yield GroupBound(c.label, f.tensors, f.by, int(upper))
+        case Entries(tensors=tensors), NofM(n, m):
+            yield NofMBound(c.label, tensors, n, m)
+        case Entries(tensors=tensors), Blocks(rows, columns):
+            yield BlockBound(c.label, tensors, rows, columns)
+        case Entries(tensors=tensors), Kept():
+            yield Pinned(c.label, tensors)
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples all the way down, so that a part equals its copy read back from JSON."""
+    if isinstance(value, Mapping):
+        return {k: _frozen(v) for k, v in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def _balls(c: Constraint) -> Iterator[tuple[str, float]]:
+    """The norm ball that `c` states: ‖·‖_p ≤ radius (of ‖·‖₂² ≤ κ the radius is √κ, applied to the square)."""
+    match c.function, c.set:
+        case VectorNorm(name=name, power=power), Interval(_, upper) if upper is not None:
+            yield (f"{name}_squared" if power == 2 else name), float(upper)
+        case Entries(), Named(name="box", arguments=arguments):
+            low, high = dict(arguments).get("lo", -inf), dict(arguments).get("hi", inf)
+            if -float(low) != float(high):
+                raise NoProjection((c,), "only boxes symmetric around 0 are projected in this version")
+            yield "norminf", float(high)
+
+
+def _check_balls(
+    members: tuple[Constraint, ...], owners: list[Constraint], bounds: tuple[Bound, ...], tensors: tuple[str, ...]
+) -> None:
+    """One ball, alone or with one plain count over the same tensors: then keeping the largest κ and projecting those
+    onto the ball is exact, since both sets are invariant under signs and permutations (Beck & Hallak 2016)."""
+    if len(owners) > 1:
+        raise NoProjection(members, "several norm balls on shared tensors have no closed projection")
+    if not bounds:
+        return
+    counts = [b for b in bounds if isinstance(b, CountBound)]
+    plain = len(bounds) == len(counts) == 1 and set(counts[0].coefficients.values()) == {1} and counts[0].lower is None
+    same = plain and set(counts[0].coefficients) == set(tensors) == set(tensors_of(owners[0].function))
+    if not same:
+        raise NoProjection(members, "a norm ball is projected together with one plain ‖·‖₀ bound over the same tensors only")

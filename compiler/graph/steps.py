@@ -1,0 +1,323 @@
+"""Steps: the instructions of a graph. Each stands for a fixed sequence of torch calls, which executor and emitter share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from prunelang.compiler.graph.base import Step, Sync
+from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic
+from prunelang.compiler.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Assign(Step):
+    """``target ← value``."""
+
+    target: str
+    value: Combination
+
+    def line(self) -> str:
+        return f"{self.target} ← {self.value}"
+
+    def reads(self) -> tuple[str, ...]:
+        return self.value.names()
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class Project(Step):
+    """``target ← Π_C(source)``; kept positions go to `support`."""
+
+    target: str
+    source: Combination
+    onto: Feasible
+    support: str | None = None
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        marks = {p.exactness for p in self.onto.parts}
+        return f"{self.target} ← Π{self.onto}({self.source})" + ("   [gap certified]" if "gap" in marks else "")
+
+    def reads(self) -> tuple[str, ...]:
+        return self.source.names()
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.target, *((self.support,) if self.support else ()))
+
+
+@dataclass(frozen=True)
+class ProjectBalls(Step):
+    """``target ← Π_balls(target)`` after every optimizer step: how finetune keeps sets that a support does not."""
+
+    target: str
+    onto: Feasible
+
+    def line(self) -> str:
+        return f"project {self.target}: {self.onto}"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.target,)
+
+
+@dataclass(frozen=True)
+class Prox(Step):
+    """``target ← prox_{α f/μ}(source)``: the penalty form of the splitting."""
+
+    target: str
+    source: Combination
+    function: Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm0", "group_norm1"]
+    weight: Schedule
+    over: str
+    by: str = ""
+    tensors: tuple[str, ...] = ()
+    support: str | None = None
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        sign = {"norm0": "‖·‖₀", "norm1": "‖·‖₁", "norm2": "‖·‖₂", "norm2_squared": "‖·‖₂²"}.get(
+            self.function, f"{self.function}(·, {self.by})"
+        )
+        return f"{self.target} ← prox{{{self.weight} {sign}/{self.over}}}({self.source})"
+
+    def reads(self) -> tuple[str, ...]:
+        return (*self.source.names(), self.over)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.target, *((self.support,) if self.support else ()))
+
+
+@dataclass(frozen=True)
+class Ascend(Step):
+    """``dual ← dual − step·residual`` for the equality ``residual = 0`` (augmented Lagrangian)."""
+
+    dual: str
+    step: str
+    residual: Combination
+
+    def line(self) -> str:
+        return f"{self.dual} ← {self.dual} − {self.step}({self.residual})"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.dual, self.step, *self.residual.names())
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.dual,)
+
+
+@dataclass(frozen=True)
+class Descend(Step):
+    """One optimizer step on ``Σ losses [+ quadratic]``: data terms by autograd, the rest in closed form.
+
+    A non-finite loss masks the whole update on the device. With `support` gradients outside it are zero.
+    For `latents` in `of` the gradient with respect to what they write is handed to them.
+    """
+
+    of: tuple[str, ...]
+    losses: tuple[Loss, ...]
+    by: str
+    quadratic: tuple[Quadratic, ...] = ()
+    support: str | None = None
+    latents: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        f = " + ".join([*(x.text or x.name for x in self.losses), *map(str, self.quadratic)])
+        on = f" on {self.support}" if self.support else ""
+        return f"descend {', '.join(self.of)}{on}: {f}  by {self.by}; guard"
+
+    def reads(self) -> tuple[str, ...]:
+        extra = tuple(n for q in self.quadratic for n in (q.of, q.target, q.level))
+        return (*self.of, self.by, *extra, *((self.support,) if self.support else ()), *self.latents)
+
+    def writes(self) -> tuple[str, ...]:
+        return (*self.of, self.by)
+
+
+@dataclass(frozen=True)
+class Materialize(Step):
+    """``d ← d(p)`` between the anchors that `Steer` sets, then ``W ← map(θ, d)``: after every optimizer step."""
+
+    latent: str
+    of: str
+    level: str
+    reach: float
+
+    def line(self) -> str:
+        return f"{self.level} ← {self.level}(p);  {self.of} ← soft({self.latent}, {self.level})"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.latent, self.level)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.of, self.level)
+
+
+@dataclass(frozen=True)
+class Steer(Step):
+    """The controller of a threshold, once an epoch.
+
+    With q the threshold that would leave κ weights now and f the schedule's shape on [0, 1], re-anchors
+    ``d(p) = d + (q − d)(f(p/r) − f)/(1 − f)`` so that d meets q at p = r (`reach`); from there on d = q.
+    """
+
+    level: str
+    latent: str
+    kappa: int
+    reach: float
+    shape: Literal["s_lats"] = "s_lats"
+    label: str = ""
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        return f"steer {self.level}: ‖{self.latent}‖₀ above it → {self.kappa:_} at p = {self.reach:g}".replace("_", " ")
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.latent, self.level)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.level,)
+
+
+@dataclass(frozen=True)
+class Hit(Step):
+    """``W ← soft(θ, d)`` on the support of the projection of θ, with d the first magnitude outside it; ties by index."""
+
+    latent: str
+    of: str
+    level: str
+    onto: Feasible
+    support: str
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        return f"hit {self.onto}: {self.of} ← soft({self.latent}, {self.level})"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.latent, self.level)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.of, self.level, self.support)
+
+
+@dataclass(frozen=True)
+class Record(Step):
+    """A line of the history: mean loss of the epoch, values of constraints. Changes nothing."""
+
+    what: Literal["epoch", "outer", "stage"]
+    stage: str
+    copy: str | None = None  # the splitting variable whose distance to the weights is recorded
+    of: str | None = None
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        distance = f", ‖{self.of} − {self.copy}‖" if self.copy else ""
+        return f"record {self.what}: loss{distance}"
+
+    def reads(self) -> tuple[str, ...]:
+        return tuple(n for n in (self.copy, self.of) if n)
+
+
+@dataclass(frozen=True)
+class Recalibrate(Step):
+    """Statistics of batch normalisation from the train split, with the weights as they are (cumulative average)."""
+
+    buffers: str
+    batches: int
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        return f"recalibrate {self.buffers} on {self.batches} batches"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.buffers,)
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.buffers,)
+
+
+@dataclass(frozen=True)
+class Finish(Step):
+    """``W ← value``, then exact joint feasibility, asserted by recount."""
+
+    of: str
+    value: Combination
+    onto: Feasible
+    support: str
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        return f"finish {self.of} ← {self.value} ∈ {self.onto}"
+
+    def reads(self) -> tuple[str, ...]:
+        return self.value.names()
+
+    def writes(self) -> tuple[str, ...]:
+        return (self.of, self.support)
+
+
+@dataclass(frozen=True)
+class Certify(Step):
+    """Save and recount from the saved file."""
+
+    sync: ClassVar[Sync] = "host"
+
+    def line(self) -> str:
+        return "certify"
+
+
+@dataclass(frozen=True)
+class Batches(Step):
+    """``for each batch × D``: the one inner loop. `each_epoch` runs at every epoch boundary."""
+
+    duration: Schedule
+    unit: Literal["epochs", "steps"]
+    body: tuple[Step, ...]
+    data: str
+    optimizer: str  # started afresh at the entry when its policy says so
+    each_epoch: tuple[Step, ...] = ()
+
+    def line(self) -> str:
+        return f"for each batch × {self.duration} {self.unit}:"
+
+    def reads(self) -> tuple[str, ...]:
+        return (self.data, self.optimizer)
+
+    def bodies(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        return (("", self.body), ("each epoch:", self.each_epoch))
+
+
+@dataclass(frozen=True)
+class Outer(Step):
+    """``for k in 0..K``."""
+
+    count: int
+    body: tuple[Step, ...]
+    levels: tuple[str, ...] = ()  # scheduled levels, evaluated at the head of each iteration
+
+    def line(self) -> str:
+        return f"for k in 0..{self.count - 1}:"
+
+    def writes(self) -> tuple[str, ...]:
+        return self.levels
+
+    def bodies(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        return (("", self.body),)
+
+
+@dataclass(frozen=True)
+class Phase(Step):
+    """A stage of the spec."""
+
+    name: str
+    body: tuple[Step, ...]
+
+    def line(self) -> str:
+        return f"{self.name}:"
+
+    def bodies(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
+        return (("", self.body),)

@@ -1,0 +1,135 @@
+"""What holds of every graph. A violation after lowering or a pass is a bug of ours, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prunelang.compiler.graph.base import Graph, Step, walk
+from prunelang.compiler.graph.state import Buffers, Copy, Data, Dual, Latent, Level, Optimizer, Rest, Support, Weights
+from prunelang.compiler.graph.steps import Batches, Certify, Descend, Finish, Outer, Phase, Steer
+from prunelang.compiler.schedule import Schedule, clocks_of
+
+BORN = (Weights, Rest, Buffers, Data, Optimizer)  # have a value before the program starts
+
+
+class InvalidGraph(Exception):
+    """A graph that must not be executed."""
+
+    def __init__(self, findings: list[str]) -> None:
+        super().__init__("the compiler made an invalid graph (this is a bug in prunelang):\n  " + "\n  ".join(findings))
+        self.findings = findings
+
+
+def verify(graph: Graph) -> None:
+    """Raise `InvalidGraph` unless names resolve, nothing is read before it is written, copies never share storage
+    with weights, no step inside a batch loop makes the host wait, every descent's tensors are its optimizer's,
+    schedules use only the clocks in scope, and every solve finishes feasible."""
+    findings = [*_names(graph), *_definite(graph), *_levels(graph.program, "phase"), *_optimizers(graph), *_ends(graph)]
+    findings += list(_clocks(graph))
+    if findings:
+        raise InvalidGraph(findings)
+
+
+def _names(graph: Graph) -> Iterator[str]:
+    names = [s.name for s in graph.state]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"`{name}` is declared twice"
+    known = set(names)
+    for state in graph.state:
+        for name in state.reads():
+            if name not in known:
+                yield f"`{state.name}` refers to `{name}`, which is not declared"
+        if isinstance(state, Copy | Dual | Support | Latent):
+            of = state.like if isinstance(state, Dual) else state.of
+            if of == state.name:
+                yield f"`{state.name}` would share storage with itself"
+    owners: dict[str, type] = {}  # views of the weights may overlap, other roles may not
+    for state in graph.state:
+        if isinstance(state, Weights | Rest | Buffers):
+            for tensor in state.tensors:
+                if owners.setdefault(tensor, type(state)) is not type(state):
+                    yield f"tensor `{tensor}` has two roles, one of them in `{state.name}`"
+
+
+def _definite(graph: Graph) -> Iterator[str]:
+    """Definite assignment: in program order, every read is of something written before."""
+    known = {s.name for s in graph.state}
+    written = {s.name for s in graph.state if isinstance(s, BORN)}
+    written |= {s.name for s in graph.state if isinstance(s, Level) and s.schedule is not None}
+
+    def visit(program: tuple[Step, ...]) -> Iterator[str]:
+        for step in program:
+            for name in (*step.reads(), *step.writes()):
+                if name not in known:
+                    yield f"`{step.line()}` names `{name}`, which is not declared"
+            for name in step.reads():
+                if name in known and name not in written:
+                    yield f"`{step.line()}` reads `{name}` before anything wrote it"
+            written.update(step.writes())
+            for _, body in step.bodies():
+                yield from visit(body)
+
+    yield from visit(graph.program)
+
+
+def _levels(program: tuple[Step, ...], level: str) -> Iterator[str]:
+    for step in program:
+        if level == "step" and step.sync != "none":
+            yield f"`{step.line()}` makes the host wait inside a batch loop"
+        if isinstance(step, Batches):
+            yield from _levels(step.body, "step")
+            yield from _levels(step.each_epoch, "epoch")
+        else:
+            for _, body in step.bodies():
+                yield from _levels(body, "outer" if isinstance(step, Outer) else level)
+
+
+def _optimizers(graph: Graph) -> Iterator[str]:
+    held = {s.name: set(s.of) for s in graph.state if isinstance(s, Optimizer)}
+    for step in walk(graph.program):
+        if isinstance(step, Descend):
+            for name in sorted(set(step.of) - held.get(step.by, set())):
+                yield f"`{step.line()}` descends on `{name}`, which `{step.by}` does not hold"
+
+
+def _ends(graph: Graph) -> Iterator[str]:
+    for phase in graph.program:
+        if isinstance(phase, Phase) and phase.name == "solve" and not any(isinstance(s, Finish) for s in phase.body):
+            yield "the solve phase does not finish feasible"
+    if not graph.program or not isinstance(graph.program[-1], Certify):
+        yield "the program does not end by certifying"
+
+
+def _clocks(graph: Graph) -> Iterator[str]:
+    optimizers = {s.name: s for s in graph.state if isinstance(s, Optimizer)}
+    levels = {s.name: s for s in graph.state if isinstance(s, Level)}
+
+    def check(what: str, schedule: Schedule, scope: set[str]) -> Iterator[str]:
+        for clock in sorted(clocks_of(schedule) - scope):
+            yield f"{what} uses the clock `{clock}`, which does not run there"
+
+    def visit(program: tuple[Step, ...], scope: set[str]) -> Iterator[str]:
+        for step in program:
+            inner = set(scope)
+            if isinstance(step, Phase):
+                inner |= {"p"}
+            if isinstance(step, Outer):
+                inner |= {"k"}
+                for name in step.levels:
+                    schedule = levels[name].schedule if name in levels else None
+                    if schedule is not None:
+                        yield from check(f"level `{name}`", schedule, inner)
+            if isinstance(step, Batches):
+                yield from check("the duration", step.duration, scope)
+                inner |= {"epoch", "step"}
+            if isinstance(step, Descend) and step.by in optimizers:
+                for name, value in optimizers[step.by].options.items():
+                    if not isinstance(value, bool):
+                        yield from check(f"option `{name}` of `{step.by}`", value, scope)
+            if isinstance(step, Steer) and not 0 < step.reach <= 1:
+                yield f"`{step.line()}`: reach must be in (0, 1]"
+            for _, body in step.bodies():
+                yield from visit(body, inner)
+
+    yield from visit(graph.program, set())
+

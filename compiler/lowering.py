@@ -1,0 +1,175 @@
+"""`lower`: Plan → Graph. The stages in source order; what happens inside `solve` is the solver's own file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from prunelang.compiler.feasible import feasible_set
+from prunelang.compiler.graph import (
+    Batches,
+    Buffers,
+    Certify,
+    Data,
+    Descend,
+    Feasible,
+    Graph,
+    Level,
+    Loss,
+    Optimizer,
+    Phase,
+    ProjectBalls,
+    Quadratic,
+    Recalibrate,
+    Record,
+    Rest,
+    State,
+    Step,
+    Support,
+    Weights,
+    verify,
+)
+from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
+from prunelang.compiler.plan import Plan, StagePlan
+from prunelang.compiler.problem import Entries, Kept, Measured, Term, tensors_of
+from prunelang.compiler.schedule import SCHEDULES, Schedule, constant
+
+RECALIBRATION_BATCHES = 100
+StateT = TypeVar("StateT", bound=State)
+
+
+@dataclass
+class Lowering:
+    """The graph under construction, with what every solver asks of it."""
+
+    plan: Plan
+    batches: int  # per epoch
+    state: list[State] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)  # of the phase under construction
+    stage: StagePlan = field(init=False)
+
+    # ── facts ──
+
+    @property
+    def constrained(self) -> tuple[str, ...]:
+        """Tensors that a structural constraint or a penalty speaks of and that are trained, in table order."""
+        named: set[str] = set()
+        for c in self.plan.problem.constraints:
+            if c.structural and not (isinstance(c.function, Entries) and isinstance(c.set, Kept)):
+                named |= set(tensors_of(c.function))
+        for t in self.plan.problem.objective.terms:
+            named |= set(tensors_of(t.function))
+        return tuple(t.name for t in self.plan.table.tensors if t.name in named - self.plan.problem.frozen)
+
+    @property
+    def rest(self) -> tuple[str, ...]:
+        held = set(self.constrained) | self.plan.problem.frozen
+        return tuple(t.name for t in self.plan.table.tensors if t.role != "buffer" and t.name not in held)
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        return tuple(t.name for t in self.plan.table.tensors if t.role == "buffer")
+
+    @property
+    def penalties(self) -> tuple[Term, ...]:
+        return tuple(t for t in self.plan.problem.objective.terms if not isinstance(t.function, Measured))
+
+    def feasible(self) -> Feasible:
+        """The structural constraints as independent parts."""
+        return feasible_set(self.plan.problem, self.plan.table)
+
+    # ── building ──
+
+    def declare(self, node: StateT) -> StateT:
+        """Add a state node; one that is already there must be the same."""
+        for known in self.state:
+            if known.name == node.name:
+                if known != node:
+                    raise ValueError(f"state `{node.name}` is declared twice, differently")
+                return node
+        self.state.append(node)
+        return node
+
+    def weights(self, name: str, tensors: Iterable[str]) -> str:
+        chosen = tuple(tensors)
+        size = sum(self.plan.table.tensor[t].size for t in chosen)
+        return self.declare(Weights(name, chosen, size)).name
+
+    def optimizer(self, of: tuple[str, ...]) -> str:
+        options: OptimizerOptions = self.stage.optimizer
+        name = f"O_{self.stage.kind}"
+        values = {k: getattr(options, k) for k in type(options).model_fields}
+        return self.declare(Optimizer(name, of, options.word, values)).name
+
+    def level(self, name: str, schedule: Schedule | None = None) -> str:
+        return self.declare(Level(name, schedule)).name
+
+    def support(self, name: str, of: str) -> str:
+        return self.declare(Support(name, of)).name
+
+    def losses(self) -> tuple[Loss, ...]:
+        return tuple(_loss(t) for t in self.stage.losses)
+
+    def descend(
+        self,
+        of: tuple[str, ...],
+        *,
+        quadratic: tuple[Quadratic, ...] = (),
+        latents: tuple[str, ...] = (),
+        support: str | None = None,
+        after: tuple[Step, ...] = (),
+        each_epoch: tuple[Step, ...] = (),
+    ) -> Batches:
+        """The inner loop of the stage: descent, then `after` in every step and `each_epoch` at every epoch's end."""
+        by = self.optimizer(of)
+        step = Descend(of, self.losses(), by, quadratic, support, latents)
+        record = Record("epoch", self.stage.kind)
+        duration = self.stage.duration
+        return Batches(duration.value, duration.unit, (step, *after), "data", by, (*each_epoch, record))
+
+
+def _loss(term: Term) -> Loss:
+    function = term.function
+    assert isinstance(function, Measured)
+    weight = term.weight if isinstance(term.weight, SCHEDULES) else constant(term.weight)
+    return Loss(function.name, weight, function.arguments, term.text or function.name)
+
+
+def lower(plan: Plan, *, train_size: int) -> Graph:
+    """The verified graph of a plan. `train_size` is the number of training samples, for batches per epoch.
+
+    Raises `InvalidGraph` if the result breaks an invariant, which would be a bug of ours.
+    """
+    low = Lowering(plan, -(-train_size // plan.data.batch))
+    low.declare(Data("data", plan.data.text, plan.data.batch, low.batches, plan.data.seed))
+    if low.constrained:
+        low.weights("W", low.constrained)
+    low.declare(Rest("rest", low.rest))
+    if low.buffers:
+        low.declare(Buffers("buffers", low.buffers))
+    program: list[Step] = []
+    solved = False
+    for stage in plan.stages:
+        low.stage, low.steps = stage, []
+        if stage.solver is not None:
+            stage.solver.lower(low)
+            solved = True
+        else:
+            low.steps.append(_ordinary(low, solved))
+        if low.buffers and stage.kind != "pretrain":
+            low.steps.append(Recalibrate("buffers", min(low.batches, RECALIBRATION_BATCHES)))
+        program.append(Phase(stage.kind, tuple(low.steps)))
+    graph = Graph(f"{plan.source.name}: {plan.model.text}", tuple(low.state), (*program, Certify()))
+    verify(graph)
+    return graph
+
+
+def _ordinary(low: Lowering, solved: bool) -> Batches:
+    """Training before or after: after a solve on the support it left, and inside the norm balls at every step."""
+    of = ("W", "rest") if low.constrained else ("rest",)
+    if not (solved and low.constrained):
+        return low.descend(of)
+    balls = tuple(p for p in low.feasible().parts if p.balls)
+    after = (ProjectBalls("W", Feasible(balls)),) if balls else ()
+    return low.descend(of, support="m", after=after)

@@ -1,0 +1,280 @@
+"""Nested budgets: ``lower ≤ Σ_{t ∈ S} n_t ≤ upper`` over a family of sets of which any two are disjoint or nested.
+
+Such a family is a forest with the tensors as leaves. Its constraint matrix is totally unimodular: sums in a subtree
+take every integer between the two ends that propagation finds, and a separable concave cost is maximal at an integer
+point that a greedy pass reaches. Everything is linear in the total size of the sets, up to sorting.
+Reference: A. Schrijver, Combinatorial Optimization (2003), chapters 13 and 44.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from prunelang.compiler.proofs.lines import Pieces, Row, at
+
+Side: TypeAlias = Literal["lower", "upper"]
+Segment: TypeAlias = tuple[int, int, int, int, int]
+"""``(weight, value, cost, length, leaf)``: `length` further positions of a leaf, each with this weight."""
+
+NOBODY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """A best integer point: its value, its cost in the second function, and the positions it keeps (if traced)."""
+
+    value: int
+    cost: int
+    kept: Mapping[str, int]
+
+
+class Forest:
+    """The family as a tree: leaves are ``0 … len(names)−1``, sets follow with parents before children."""
+
+    def __init__(self, sizes: Mapping[str, int], rows: Iterable[Row]) -> None:
+        self.names = list(sizes)
+        self.leaf = {t: i for i, t in enumerate(self.names)}
+        self.size = list(sizes.values())
+        self.lows: dict[int, list[tuple[int, int]]] = {}  # node → (bound, source), sharpest first
+        self.highs: dict[int, list[tuple[int, int]]] = {}
+        self.parent = [NOBODY] * len(self.names)
+        self.crossing: list[Row] = []
+        self._grow(rows)
+        self._propagate()
+
+    def _grow(self, rows: Iterable[Row]) -> None:
+        """Hang each set below the smallest one that holds it; sets that cross an earlier one are left over."""
+        members = [(sorted(self.leaf[t] for t in row.coefficients), row) for row in rows]
+        members.sort(key=lambda m: -len(m[0]))
+        nodes: dict[tuple[int, ...], int] = {}
+        for leaves, row in members:
+            key = tuple(leaves)
+            if len(leaves) == 1:
+                node = leaves[0]
+            elif key in nodes:
+                node = nodes[key]
+            elif len({self.parent[i] for i in leaves}) == 1:
+                node = nodes[key] = len(self.parent)
+                self.parent.append(self.parent[leaves[0]])
+                for i in leaves:
+                    self.parent[i] = node
+            else:
+                self.crossing.append(row)
+                continue
+            if row.lower is not None:
+                self.lows.setdefault(node, []).append((row.lower, row.source))
+            if row.upper is not None:
+                self.highs.setdefault(node, []).append((row.upper, row.source))
+        for bounds in self.lows.values():
+            bounds.sort(reverse=True)
+        for bounds in self.highs.values():
+            bounds.sort()
+        self.children: dict[int, list[int]] = {}
+        for i, p in enumerate(self.parent):
+            if p != NOBODY:
+                self.children.setdefault(p, []).append(i)
+        self.width = [1] * len(self.names) + [0] * (len(self.parent) - len(self.names))  # leaves below
+        for v in range(len(self.parent) - 1, len(self.names) - 1, -1):
+            self.width[v] = sum(self.width[k] for k in self.children[v])
+
+    def _propagate(self) -> None:
+        """The least and the greatest sum of every subtree, from the leaves up."""
+        total = len(self.parent)
+        leaves = len(self.names)
+        self.lo, self.hi = [0] * total, [*self.size, *([0] * (total - leaves))]
+        self.sum_lo, self.sum_hi = [0] * total, [0] * total
+        self.violated: list[int] = []
+        broken = [False] * total
+        for v in (*range(leaves), *range(total - 1, leaves - 1, -1)):
+            if v >= leaves:
+                kids = self.children[v]
+                self.lo[v] = self.sum_lo[v] = sum(self.lo[k] for k in kids)
+                self.hi[v] = self.sum_hi[v] = sum(self.hi[k] for k in kids)
+                broken[v] = any(broken[k] for k in kids)
+            if v in self.lows:
+                self.lo[v] = max(self.lo[v], self.lows[v][0][0])
+            if v in self.highs:
+                self.hi[v] = min(self.hi[v], self.highs[v][0][0])
+            if self.lo[v] > self.hi[v] and not broken[v]:
+                self.violated.append(v)
+                broken[v] = True
+
+    def root(self, leaf: int) -> int:
+        while self.parent[leaf] != NOBODY:
+            leaf = self.parent[leaf]
+        return leaf
+
+    def sharpest(self, node: int, side: Side, exclude: int = NOBODY) -> tuple[int, int] | None:
+        """The bound of a node that matters, with its source, among all lines but one."""
+        bounds = (self.lows if side == "lower" else self.highs).get(node, ())
+        return next((b for b in bounds if b[1] != exclude), None)
+
+    def deciding(self, node: int, side: Side) -> list[int]:
+        """Sources of the bounds that together give the least (greatest) sum of a subtree."""
+        found: list[int] = []
+        stack = [node]
+        while stack:
+            v = stack.pop()
+            ends, sums = (self.lo, self.sum_lo) if side == "lower" else (self.hi, self.sum_hi)
+            inside = sums[v] if v in self.children else 0 if side == "lower" else self.size[v]
+            own = self.sharpest(v, side)
+            if own is not None and own[0] == ends[v] and own[0] != inside:
+                found.append(own[1])
+            else:
+                stack.extend(self.children.get(v, ()))
+        return found
+
+    def nests(self, tensors: Iterable[str]) -> bool:
+        """Whether a set could join the family: each set of the family is inside it, around it, or apart from it."""
+        leaves = [self.leaf[t] for t in tensors]
+        met: dict[int, int] = {}
+        for i in leaves:
+            v = self.parent[i]
+            while v != NOBODY:
+                met[v] = met.get(v, 0) + 1
+                v = self.parent[v]
+        return all(n in (self.width[v], len(leaves)) for v, n in met.items())
+
+    def boxes(self) -> tuple[list[int], list[int]]:
+        """The least and the greatest n of each leaf given the whole (feasible) family."""
+        lo, hi = list(self.lo), list(self.hi)
+        for v in range(len(self.names), len(self.parent)):  # parents come first
+            for k in self.children[v]:
+                lo[k] = max(self.lo[k], lo[v] - (self.sum_hi[v] - self.hi[k]))
+                hi[k] = min(self.hi[k], hi[v] - (self.sum_lo[v] - self.lo[k]))
+        return lo[: len(self.names)], hi[: len(self.names)]
+
+    def interval(self, leaf: int, exclude: int = NOBODY) -> tuple[int, int]:
+        """The bounds that a leaf has by itself."""
+        low, high = self.sharpest(leaf, "lower", exclude), self.sharpest(leaf, "upper", exclude)
+        return max(0, low[0] if low else 0), min(self.size[leaf], high[0] if high else self.size[leaf])
+
+    def maximise(
+        self,
+        value: Mapping[str, Pieces],
+        cost: Mapping[str, int],
+        weights: tuple[int, int],
+        exclude: int = NOBODY,
+        trace: bool = False,
+    ) -> Optimum:
+        """A point of the family without line `exclude` where ``p·value(n) − q·cost(n)`` is greatest, weights = (p, q).
+
+        The family must be feasible, p ≥ 0. Only subtrees that hold a tensor with value or cost are looked at.
+        """
+        p, q = weights
+        total = _Pool()
+        pools: dict[int, list[_Pool]] = {}
+        inner: set[int] = set()
+        covered: dict[int, list[int]] = {}
+        for t in {**value, **cost}:
+            i = self.leaf[t]
+            lo, hi = self.interval(i, exclude)
+            total.value += at(value[t], lo) if t in value else 0
+            total.cost += cost.get(t, 0) * lo
+            if trace:
+                total.kept[i] = lo
+            segments = [(p * s - q * cost.get(t, 0), s, cost.get(t, 0), k, i) for s, k in _slopes(value.get(t), lo, hi)]
+            self._hand_up(i, _Pool(lo, segments), pools, covered, total)
+            v = self.parent[i]
+            while v != NOBODY and v not in inner:
+                inner.add(v)
+                v = self.parent[v]
+        for v in sorted(inner, reverse=True):
+            pool = self._join(v, pools.pop(v), covered.pop(v))
+            low, high = self.sharpest(v, "lower", exclude), self.sharpest(v, "upper", exclude)
+            pool.raise_to(low[0] if low else 0, total)
+            if high:
+                pool.cut_to(high[0])
+            self._hand_up(v, pool, pools, covered, total)
+        return Optimum(total.value, total.cost, {self.names[i]: n for i, n in total.kept.items()} if trace else {})
+
+    def _hand_up(
+        self, v: int, pool: _Pool, pools: dict[int, list[_Pool]], covered: dict[int, list[int]], total: _Pool
+    ) -> None:
+        """Give what a subtree may still add to its parent; at a root, add all that gains."""
+        if self.parent[v] == NOBODY:
+            pool.take_gains(total)
+            return
+        pools.setdefault(self.parent[v], []).append(pool)
+        covered.setdefault(self.parent[v], []).append(v)
+
+    def _join(self, v: int, pools: Sequence[_Pool], covered: Sequence[int]) -> _Pool:
+        """The pools of the children in one, with all children that nobody looks at as one segment of weight 0."""
+        least = self.sum_lo[v] - sum(self.lo[k] for k in covered)
+        most = self.sum_hi[v] - sum(self.hi[k] for k in covered)
+        segments = [s for pool in pools for s in pool.segments]
+        if most > least:
+            segments.append((0, 0, 0, most - least, NOBODY))
+        segments.sort(key=lambda s: -s[0])
+        return _Pool(least + sum(pool.count for pool in pools), segments)
+
+
+class _Pool:
+    """The sum that a subtree has already, and the segments that it may still add, best first."""
+
+    __slots__ = ("cost", "count", "kept", "segments", "value")
+
+    def __init__(self, count: int = 0, segments: list[Segment] | None = None) -> None:
+        self.count = count
+        self.segments = segments or []
+        self.value = self.cost = 0
+        self.kept: dict[int, int] = {}
+
+    def add(self, segment: Segment, length: int) -> None:
+        _, value, cost, _, leaf = segment
+        self.value += value * length
+        self.cost += cost * length
+        if leaf in self.kept:
+            self.kept[leaf] += length
+
+    def raise_to(self, low: int, total: _Pool) -> None:
+        """Take the best segments until the sum is at least `low`."""
+        used = 0
+        for segment in self.segments:
+            need = low - self.count
+            if need <= 0:
+                break
+            length = min(need, segment[3])
+            total.add(segment, length)
+            self.count += length
+            if length < segment[3]:
+                w, s, c, k, leaf = segment
+                self.segments[used] = (w, s, c, k - length, leaf)
+                break
+            used += 1
+        self.segments = self.segments[used:]
+
+    def cut_to(self, high: int) -> None:
+        """Give up the worst segments until the sum can be at most `high`."""
+        room = high - self.count
+        kept: list[Segment] = []
+        for w, s, c, k, leaf in self.segments:
+            if room <= 0:
+                break
+            kept.append((w, s, c, min(k, room), leaf))
+            room -= k
+        self.segments = kept
+
+    def take_gains(self, total: _Pool) -> None:
+        for segment in self.segments:
+            if segment[0] <= 0:
+                return
+            total.add(segment, segment[3])
+
+
+def _slopes(pieces: Pieces | None, lo: int, hi: int) -> list[tuple[int, int]]:
+    """A concave cost on the integers of [lo, hi] as ``(slope, length)``, slopes falling."""
+    if hi <= lo:
+        return []
+    if pieces is None or len(pieces) == 1:
+        return [(pieces[0][0] if pieces else 0, hi - lo)]
+    marks = {lo, hi}
+    for k, (a, c) in enumerate(pieces):
+        for b, d in pieces[k + 1 :]:
+            if a != b:
+                cross = (d - c) // (a - b)
+                marks.update(m for m in (cross, cross + 1) if lo < m < hi)
+    return [((at(pieces, y) - at(pieces, x)) // (y - x), y - x) for x, y in pairwise(sorted(marks))]

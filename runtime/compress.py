@@ -1,0 +1,151 @@
+"""Steps that compress: projections onto feasible sets, proximal steps of penalties, the hit of a threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from prunelang.compiler.graph import Feasible, Hit, Part, Project, ProjectBalls, Prox
+from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, from_json
+from prunelang.runtime import kernels
+from prunelang.runtime.machine import Machine, NumericalFailure
+from prunelang.runtime.operators import ball, penalty
+from prunelang.runtime.prox.joint import JointProjection
+from prunelang.runtime.prox.scan import NonFinite
+
+
+@torch.no_grad()
+def project(step: Project, m: Machine) -> None:
+    """``θ ← Π_C(source)`` part by part, kept positions into the support."""
+    for i, part in enumerate(step.onto.parts):
+        out = m.view(step.target, part.tensors)
+        terms = [(_factor(m, sign, level), m.view(n, part.tensors)) for sign, n, level in step.source.terms]
+        kernels.combine_(out, terms)
+        project_part(part, out, m.view(step.support, part.tensors) if step.support else None, m, (id(step), i))
+    m.multipliers = {k: v * m.levels.get("μ", 0.0) for k, v in m.multipliers.items()}
+
+
+def project_part(part: Part, out: list[Tensor], masks: list[Tensor] | None, m: Machine, key: tuple[int, int]) -> None:
+    """Counts first, then the norm ball on what is kept: exact for the pairs that the compiler lets through."""
+    try:
+        if part.bounds:
+            if key not in m.cache:
+                m.cache[key] = JointProjection(bounds_of(part, m), _shapes(part, out))
+            outcome = m.cache[key].project_(out)
+            m.gaps[", ".join(part.labels)] = outcome.gap
+            if masks is not None:
+                for mask, kept in zip(masks, outcome.masks, strict=True):
+                    mask.copy_(kept)
+        for name, radius in part.balls:
+            before = [t.clone() for t in out]
+            ball(name, radius).project_(out)
+            m.multipliers[ball_label(part)] = _multiplier(name, before, out)
+            if masks is not None and not part.bounds:
+                for mask in masks:
+                    mask.fill_(True)
+    except NonFinite as error:
+        raise NumericalFailure(f"{part.tensors[error.index]} is not finite before a projection", "projection") from error
+
+
+def _multiplier(name: str, before: list[Tensor], after: list[Tensor]) -> float:
+    """The Lagrange multiplier of a ball per unit of μ, from what its projection moved.
+
+    ‖·‖₁: the soft threshold; ‖·‖₂: ‖v‖ − r; ‖·‖₂²: (‖v‖ − ‖θ‖)/(2‖θ‖); ‖·‖∞: Σ (|v| − c)₊.
+    """
+    moved = [(b.double() - a.double()).abs() for b, a in zip(before, after, strict=True)]
+    if name == "norm1":
+        return max(float(d.max()) for d in moved if d.numel())
+    if name == "norminf":
+        return sum(float(d.sum()) for d in moved)
+    distance = sum(float(d.square().sum()) for d in moved) ** 0.5
+    if name == "norm2":
+        return distance
+    length = sum(float(a.double().square().sum()) for a in after) ** 0.5
+    return distance / (2 * length) if length else 0.0
+
+
+def _shapes(part: Part, tensors: list[Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in zip(part.tensors, tensors, strict=True)}
+
+
+def ball_label(part: Part) -> str:
+    """The constraint that states the ball of a part: the one that is no count."""
+    counted = {b["name"] for b in part.bounds}
+    return next(x for x in part.labels if x not in counted)
+
+
+def bounds_of(part: Part, m: Machine) -> list[Bound]:
+    """The bounds as they are for the trained tensors: what frozen ones cost now is moved to the constant."""
+    return [_without_frozen(b, part, m) if isinstance(b, CountBound | ChoiceBound) else b for b in from_json(part.bounds)]
+
+
+def _without_frozen(bound: CountBound | ChoiceBound, part: Part, m: Machine) -> Bound:
+    trained = set(part.tensors)
+    held = {t: int(torch.count_nonzero(m.tensors[t])) for t in bound.tensors if t not in trained}
+    if not held:
+        return bound
+    spent = value(bound, held) - bound.constant
+    if isinstance(bound, CountBound):
+        left = {t: a for t, a in bound.coefficients.items() if t in trained}
+        return replace(bound, coefficients=left, constant=bound.constant + spent)
+    options = {t: a for t, a in bound.alternatives.items() if t in trained}
+    return replace(bound, alternatives=options, constant=bound.constant + spent)
+
+
+def value(bound: CountBound | ChoiceBound, kept: Mapping[str, int]) -> int:
+    """The cost of the tensors in `kept` at these counts, with the bound's constant."""
+    if isinstance(bound, CountBound):
+        return bound.constant + sum(bound.coefficients[t] * n for t, n in kept.items())
+    return bound.constant + sum(min(a * n + c for _, a, c in bound.alternatives[t]) for t, n in kept.items())
+
+
+def _factor(m: Machine, sign: int, level: str | None) -> float:
+    return sign / m.levels[level] if level else float(sign)
+
+
+@torch.no_grad()
+def project_balls(step: ProjectBalls, m: Machine) -> None:
+    for part in step.onto.parts:
+        for name, radius in part.balls:
+            ball(name, radius).project_(m.view(step.target, part.tensors))
+
+
+@torch.no_grad()
+def apply_prox(step: Prox, m: Machine) -> None:
+    """``θ ← prox_{αf/μ}(source)`` on the penalised tensors; the support is what came out non-zero."""
+    out = m.view(step.target, step.tensors)
+    terms = [(_factor(m, sign, level), m.view(n, step.tensors)) for sign, n, level in step.source.terms]
+    kernels.combine_(out, terms)
+    penalty(step.function, m.value(step.weight), step.by).prox_(out, 1.0 / m.levels[step.over])
+    if step.support:
+        for mask, theta in zip(m.view(step.support, step.tensors), out, strict=True):
+            torch.ne(theta, 0, out=mask)
+
+
+@torch.no_grad()
+def hit(step: Hit, m: Machine) -> None:
+    """The support is that of the projection of θ; d is the largest magnitude outside it; W ← soft(θ, d) inside."""
+    for i, part in enumerate(step.onto.parts):
+        theta = [t.detach().clone() for t in m.view(step.latent, part.tensors)]
+        masks = m.view(step.support, part.tensors)
+        project_part(part, theta, masks, m, (id(step), i))
+        latent = [t.detach() for t in m.view(step.latent, part.tensors)]
+        outside = [torch.where(mask, 0, t).abs().amax() for t, mask in zip(latent, masks, strict=True) if t.numel()]
+        d = float(torch.stack(outside).amax())
+        m.levels[step.level] = d
+        weights = m.view(step.of, part.tensors)
+        kernels.soft_(weights, latent, d)
+        for w, mask in zip(weights, masks, strict=True):
+            w.mul_(mask)
+
+
+def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, int, int]]:
+    """(label, value, bound) of every upper bound on a count, by plain recount of non-zero values."""
+    for part in onto.parts:
+        nnz = {n: int(torch.count_nonzero(t)) for n, t in zip(part.tensors, m.view(of, part.tensors), strict=True)}
+        for bound in bounds_of(part, m):
+            if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
+                yield bound.name, value(bound, {t: nnz[t] for t in bound.tensors}), bound.upper

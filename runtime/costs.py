@@ -1,0 +1,173 @@
+"""Costs from the shape table alone, by arithmetic that shares nothing with the compiler.
+
+A count reaches the checker as coefficients that the compiler made. Here the same cost is worked out again from layers,
+uses and byte layouts, so that a wrong coefficient shows as two numbers that differ. That holds for one function of a
+network or layer set; of a sum of functions only the compiler knows the parts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+
+from prunelang.compiler.problem import Choice, Count, Structural
+from prunelang.compiler.shapes import Layer, ShapeTable, Tensor
+
+LAYOUTS = ("dense", "bitmask", "csr")
+_LETTERS = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U"}
+
+
+def compiled(function: Count | Choice, positions: Mapping[str, int]) -> int:
+    """The cost by the compiler's coefficients; `positions` counts entries by tensor."""
+    if isinstance(function, Count):
+        return function.constant + sum(c * positions[t] for t, c in function.coefficients.items())
+    cheapest = (min(a * positions[t] + c for _, a, c in ways) for t, ways in function.alternatives.items())
+    return function.constant + sum(cheapest)
+
+
+def rederived(function: Count | Choice | Structural, positions: Mapping[str, int], table: ShapeTable) -> int | None:
+    """The cost from the table; None where the function does not say enough to know it (sums, parts of a network)."""
+    match function:
+        case Count(name="norm0" | "nonzeros", coefficients=coefficients):
+            return sum(positions[t] for t in {table.tensor[t].name for t in coefficients})
+        case Count(name="sparse_macs" | "sparse_flops"):
+            return _sparse_operations(function, positions, table)
+        case Count(name="bytes", coefficients=kernels) | Choice(name="bytes", alternatives=kernels):
+            return _bytes(function, {table.tensor[t].name for t in kernels}, positions, table)
+        case Structural(name="macs" | "flops" | "params"):
+            return _structural(function, table)
+    return None
+
+
+# ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sparse_operations(function: Count, positions: Mapping[str, int], table: ShapeTable) -> int | None:
+    """``Σ_l uses_l · nnz_l``, twice that in FLOPs; a whole network has its weightless products as well.
+
+    Which users of a tied kernel are meant is not known where its coefficient is less than that of all of them.
+    """
+    factor = 2 if function.name == "sparse_flops" else 1
+    total = factor * sum(p.macs for p in table.products) if function.constant else 0
+    for name, coefficient in function.coefficients.items():
+        kernel = table.tensor[name].name
+        uses = [factor * x.uses for x in table.layers if table.tensor[x.weight].name == kernel]
+        if len(uses) > 1 and coefficient < sum(uses):
+            return None
+        total += sum(uses) * positions[kernel]
+    return total
+
+
+def _structural(function: Structural, table: ShapeTable) -> int:
+    """At the dense shapes, in the scope that the compiler took if it is one that the layers may stand for."""
+    layers = [x for x in table.layers if x.name in function.layers or not function.layers]
+    whole = len(layers) == len(table.layers)
+    if function.name == "params":
+        scopes = [sum(t.size for t in scope) for scope in _scopes(layers, whole, table)]
+    else:
+        factor = 2 if function.name == "flops" else 1
+        kernels = sum(x.uses * prod(table.tensor[x.weight].shape) for x in layers)
+        scopes = [factor * (kernels + sum(p.macs for p in table.products)), factor * kernels]
+    return function.dense if function.dense in scopes else scopes[0]
+
+
+def _scopes(layers: Sequence[Layer], whole: bool, table: ShapeTable) -> list[list[Tensor]]:
+    """What a network, everything trained in it, or a layer set may stand for, as tensors in the network's order."""
+    names = {x.name for x in layers}
+    owned = {table.tensor[n].name for x in layers for n in (x.weight, x.bias) if n is not None}
+    owned |= {t.name for t in table.tensors for n in (t.name, *t.aliases) if n.rpartition(".")[0] in names}
+    parts = [t for t in table.tensors if t.name in owned and t.role != "buffer"]
+    everything = [list(table.tensors), [t for t in table.tensors if t.role != "buffer"]]
+    return [*everything, parts] if whole else [parts]
+
+
+# ── bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _bytes(function: Count | Choice, kernels: set[str], positions: Mapping[str, int], table: ShapeTable) -> int | None:
+    """Length of the file. The kernels tell the scope; where none is named, the file is dense and may be any."""
+    format = dict(function.options).get("format", "best" if isinstance(function, Choice) else "")
+    if format not in (*LAYOUTS, "best"):
+        return None
+    layers = [x for x in table.layers if not kernels or table.tensor[x.weight].name in kernels]
+    owned = {table.tensor[x.weight].name for x in layers}
+    scopes = _scopes(layers, len(layers) == len(table.layers), table)
+    lengths = [file_length(scope, format, positions) for scope in scopes if kernels <= owned]
+    value = compiled(function, positions)
+    if value in lengths:
+        return value
+    return lengths[0] if lengths and kernels else None
+
+
+def file_length(tensors: Iterable[Tensor], format: str, positions: Mapping[str, int]) -> int:
+    """Bytes of a safetensors file that holds `tensors` in one layout, or each kernel in its shortest."""
+    stored = [(t, _layouts(t, format)) for t in tensors]
+    data = sum(min(_length(t, way, positions[t.name]) for way in ways) for t, ways in stored)
+    widest = sum(max(_length(t, way, t.size) for way in ways) for t, ways in stored)
+    header = len('{"__metadata__":{"format":"pt","prunelang":"1"}}')
+    header += sum(max(_header(t, way, widest) for way in ways) for t, ways in stored)
+    return 8 + (header + 7) // 8 * 8 + data
+
+
+def _layouts(t: Tensor, format: str) -> tuple[str, ...]:
+    if t.role != "weight":
+        return ("dense",)
+    return LAYOUTS if format == "best" else (format,)
+
+
+def _length(t: Tensor, way: str, kept: int) -> int:
+    """Bytes of data of one tensor."""
+    size, width = prod(t.shape), _width(t.dtype)
+    if way == "dense":
+        return width * size
+    if way == "bitmask":
+        return width * kept + (size + 7) // 8
+    rows, columns = _matrix(t)
+    return (width + _index(columns)) * kept + _pointer(size) * (rows + 1)
+
+
+def _header(t: Tensor, way: str, end: int) -> int:
+    """Bytes of header that one tensor may need, with offsets as wide as `end`."""
+    size, code = prod(t.shape), _code(t.dtype)
+    rows, columns = _matrix(t)
+    values, shape = (f"{t.name}.values", code, [size]), " ".join(str(d) for d in t.shape)
+    entries = {
+        "dense": [(t.name, code, list(t.shape))],
+        "bitmask": [values, (f"{t.name}.mask", "U8", [(size + 7) // 8])],
+        "csr": [
+            values,
+            (f"{t.name}.indices", f"U{8 * _index(columns)}", [size]),
+            (f"{t.name}.indptr", f"U{8 * _pointer(size)}", [rows + 1]),
+        ],
+    }[way]
+    items: list[dict[str, object]] = [
+        {name: {"dtype": kind, "shape": dims, "data_offsets": [end, end]}} for name, kind, dims in entries
+    ]
+    items += [{f"alias.{alias}": t.name} for alias in t.aliases]
+    items += [{f"sparse.{t.name}": " ".join([way, shape]) if shape else way}] if way != "dense" else []
+    texts = (json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in items)
+    return sum(len(text.encode()) - 1 for text in texts)  # two braces less, one comma more
+
+
+def _matrix(t: Tensor) -> tuple[int, int]:
+    return (t.shape[0], prod(t.shape[1:])) if t.shape else (1, 1)
+
+
+def _index(columns: int) -> int:
+    return next(w for w in (1, 2, 4) if columns <= 256**w)
+
+
+def _pointer(size: int) -> int:
+    return 4 if size < 2**32 else 8
+
+
+def _width(dtype: str) -> int:
+    digits = re.sub(r"\D", "", dtype)
+    return int(digits) // 8 if digits else 1
+
+
+def _code(dtype: str) -> str:
+    kind, digits = re.sub(r"\d", "", dtype), re.sub(r"\D", "", dtype)
+    return _LETTERS[kind] + digits if digits else dtype.upper()

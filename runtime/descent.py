@@ -1,0 +1,166 @@
+"""`Descent`: the inner loop's step, made once per loop so that a batch costs what a hand-written loop costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prunelang.compiler import schedule as clock
+from prunelang.compiler.graph import Batches, Descend, Latent, Optimizer, Quadratic
+from prunelang.runtime import kernels
+from prunelang.runtime.machine import Criterion, Machine, NumericalFailure
+
+COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
+DIVERGED = 1e4  # a mean loss this many times (1 + the loop's first) is divergence
+
+
+class Descent:
+    """One `Descend` with what follows it in every step.
+
+    Everything that does not depend on the step is done here, once: which options follow which clock, the constant
+    c = μt of the pull, which tensors' gradients are restricted or handed to a latent.
+    """
+
+    def __init__(self, m: Machine, loop: Batches, after: tuple[Callable[[], None], ...]) -> None:
+        head = loop.body[0]
+        assert isinstance(head, Descend)
+        self.m = m
+        self.optimizer = m.enter(loop.optimizer)
+        self.after = after
+        self.terms = [(x.weight, m.criterion(x)) for x in head.losses]
+        self.losses: list[tuple[float, Criterion]] = []
+        self.latents = [(m.values[m_of(m, name)], m.values[name]) for name in head.latents]
+        self.support = self._support(head)
+        self._options(loop.optimizer)
+        self._pull(head.quadratic)
+        self.total = torch.zeros((), dtype=torch.float64, device=self._device())
+        self.count = 0
+        self.first: float | None = None
+
+    def _device(self) -> torch.device:
+        return next(iter(self.m.tensors.values())).device
+
+    def _support(self, head: Descend) -> tuple[list[Tensor], list[Tensor]] | None:
+        if head.support is None:
+            return None
+        names = self.m.names(head.support)
+        weights = [self.m.tensors[n] for n in names]
+        return weights, [x.to(w.dtype) for x, w in zip(self.m.values[head.support], weights, strict=True)]
+
+    def _options(self, name: str) -> None:
+        """Split the scheduled options by how often they change."""
+        node = self.m.nodes[name]
+        assert isinstance(node, Optimizer)
+        self.each_step: list[tuple[str, clock.Schedule]] = []
+        self.each_epoch: list[tuple[str, clock.Schedule]] = []
+        for option, value in node.options.items():
+            if isinstance(value, bool):
+                continue
+            clocks = clock.clocks_of(value)
+            if clocks & {"step", "p"}:
+                self.each_step.append((option, value))
+            elif "epoch" in clocks:
+                self.each_epoch.append((option, value))
+        self.algorithm = node.algorithm
+
+    def _pull(self, quadratics: tuple[Quadratic, ...]) -> None:
+        """Fold μ‖W − t‖²/2: μW into coupled weight decay where there is one, c = μt once for the loop."""
+        self.pulls: list[tuple[list[Tensor], list[Tensor], float, bool]] = []
+        rides = self.algorithm in COUPLED
+        with torch.no_grad():
+            for q in quadratics:
+                mu, weights = self.m.levels[q.level], self.m.values[q.of]
+                self.pulls.append((weights, [t * mu for t in self.m.values[q.target]], mu, rides))
+                for group in self.optimizer.param_groups:
+                    if rides and group["name"] == q.of:
+                        group["own_decay"] = group["weight_decay"]
+                        group["weight_decay"] = group["weight_decay"] + mu
+
+    def _set(self, options: list[tuple[str, clock.Schedule]]) -> None:
+        for name, value in options:
+            now = self.m.value(value)
+            for group in self.optimizer.param_groups:
+                group[name] = now
+
+    def begin_epoch(self) -> None:
+        self.m.model.train()
+        self.losses = [(self.m.value(weight), criterion) for weight, criterion in self.terms]
+        self._set(self.each_epoch)
+        self.total.zero_()
+        self.count = 0
+
+    def step(self, x: Tensor, y: Tensor, p_after: float) -> None:
+        """Forward, backward, closed-form gradients, masked update, and what follows every step."""
+        if self.each_step:
+            self._set(self.each_step)
+        loss = self._loss(x, y)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        detached = loss.detach()
+        self.total += detached
+        self.count += 1
+        self._closed_form()
+        self.optimizer.found_inf = kernels.not_finite(detached)  # type: ignore[attr-defined]  # read by fused kernels
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        for weights, _ in self.latents:
+            for w in weights:
+                w.grad = None
+        self.m.clocks["p"] = p_after
+        for follow in self.after:
+            follow()
+
+    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
+        outputs = self.m.model(x)
+        (weight, criterion), *others = self.losses
+        loss = criterion(outputs, x, y)
+        if weight != 1.0:
+            loss = loss * weight
+        for weight, criterion in others:
+            loss = loss + weight * criterion(outputs, x, y)
+        return loss
+
+    @torch.no_grad()
+    def _closed_form(self) -> None:
+        for weights, constant, mu, rides in self.pulls:
+            grads = [w.grad for w in weights]
+            if rides:
+                kernels.subtract_(grads, constant)  # type: ignore[arg-type]  # backward has just set them
+            else:
+                kernels.add_pull_(grads, weights, constant, mu)  # type: ignore[arg-type]
+        if self.support is not None:
+            weights, mask = self.support
+            kernels.restrict_([w.grad for w in weights], mask)  # type: ignore[misc]
+        for weights, theta in self.latents:
+            for w, t in zip(weights, theta, strict=True):
+                t.grad = w.grad
+
+    def end_epoch(self) -> None:
+        """Read the mean loss of the epoch (the one wait of an epoch) and stop if it is not a number or explodes."""
+        mean = float(self.total) / max(1, self.count)
+        self.m.last_loss = mean
+        stage = f"epoch {int(self.m.clocks['epoch'])}"
+        if not math.isfinite(mean):
+            raise NumericalFailure("the loss is not finite", stage)
+        if self.first is None:
+            self.first = mean
+        if mean > DIVERGED * (1.0 + abs(self.first)):
+            raise NumericalFailure(f"the loss diverged: {mean:.3g} after {self.first:.3g}", stage)
+        for name, t in self.m.tensors.items():
+            if t.is_floating_point() and not bool(torch.isfinite(t).all()):
+                raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", stage)
+
+    def close(self) -> None:
+        """Take the pull off the weight decay again, for optimisers that are kept."""
+        for group in self.optimizer.param_groups:
+            group["weight_decay"] = group.pop("own_decay", group["weight_decay"])
+
+
+def m_of(m: Machine, latent: str) -> str:
+    """The weights that a latent writes."""
+    node = m.nodes[latent]
+    assert isinstance(node, Latent)
+    return node.of
+

@@ -1,0 +1,209 @@
+"""The executor: one function per kind of step, and the one training loop."""
+
+from __future__ import annotations
+
+from functools import partial, singledispatch
+
+import torch
+
+from prunelang.compiler.graph import (
+    Ascend,
+    Assign,
+    Batches,
+    Certify,
+    Finish,
+    Hit,
+    Level,
+    Materialize,
+    Outer,
+    Phase,
+    Project,
+    ProjectBalls,
+    Prox,
+    Recalibrate,
+    Record,
+    Steer,
+    Step,
+)
+from prunelang.runtime import kernels
+from prunelang.runtime.compress import apply_prox, counts, hit, project, project_balls
+from prunelang.runtime.descent import Descent
+from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
+from prunelang.runtime.prox.select import kth_magnitude
+
+def run(machine: Machine) -> None:
+    """Execute the whole program. Raises `NumericalFailure` or `Interrupted` with the last good weights restored."""
+    try:
+        for step in machine.graph.program:
+            execute(step, machine)
+    except (NumericalFailure, Interrupted):
+        machine.restore_good()
+        raise
+
+
+@singledispatch
+def execute(step: Step, m: Machine) -> None:
+    raise TypeError(f"no executor for {type(step).__name__}")
+
+
+@execute.register
+def _(step: Phase, m: Machine) -> None:
+    m.observe({"event": "stage", "stage": step.name})
+    m.clocks.update(k=0.0, epoch=0.0, step=0.0, p=0.0)
+    m.stage_span = (0.0, 1.0)
+    for inner in step.body:
+        execute(inner, m)
+    check_finite(m, step.name)
+    m.keep_good()
+
+
+@execute.register
+def _(step: Outer, m: Machine) -> None:
+    for k in range(step.count):
+        m.clocks.update(k=float(k), p=k / step.count)
+        m.stage_span = (k / step.count, (k + 1) / step.count)
+        for name in step.levels:
+            node = m.nodes[name]
+            assert isinstance(node, Level) and node.schedule is not None
+            m.levels[name] = m.value(node.schedule)
+        for inner in step.body:
+            execute(inner, m)
+    m.clocks["p"] = 1.0
+
+
+@execute.register
+def _(step: Batches, m: Machine) -> None:
+    length = max(1, round(m.value(step.duration)))
+    batches = len(m.feed)
+    total = length * batches if step.unit == "epochs" else length
+    start, end = m.stage_span
+    m.clocks.update(epoch=0.0, step=0.0, p=start)
+    descent = Descent(m, step, tuple(partial(execute, inner, m) for inner in step.body[1:]))
+    done = epoch = 0
+    while done < total:
+        m.clocks["epoch"] = float(epoch)
+        descent.begin_epoch()
+        for x, y in m.feed.epoch(m.epochs):
+            m.clocks["step"] = float(done)
+            m.clocks["p"] = start + (end - start) * done / total
+            descent.step(x, y, start + (end - start) * (done + 1) / total)
+            done += 1
+            if done == total:
+                break
+        m.epochs += 1
+        epoch += 1
+        m.clocks["p"] = start + (end - start) * done / total
+        descent.end_epoch()
+        if m.stop():
+            raise Interrupted
+        for inner in step.each_epoch:
+            execute(inner, m)
+        m.keep_good()
+    descent.close()
+
+
+@execute.register
+def _(step: Assign, m: Machine) -> None:
+    with torch.no_grad():
+        if step.target in m.levels:
+            m.levels[step.target] = 0.0
+            return
+        terms = [(sign / m.levels[level] if level else float(sign), m.values[n]) for sign, n, level in step.value.terms]
+        kernels.combine_(m.values[step.target], terms)
+
+
+@execute.register
+def _(step: Ascend, m: Machine) -> None:
+    with torch.no_grad():
+        mu = m.levels[step.step]
+        for sign, name, _ in step.residual.terms:
+            for dual, x in zip(m.values[step.dual], m.values[name], strict=True):
+                dual.add_(x, alpha=-mu * sign)
+
+
+@execute.register
+def _(step: Project, m: Machine) -> None:
+    project(step, m)
+
+
+@execute.register
+def _(step: ProjectBalls, m: Machine) -> None:
+    project_balls(step, m)
+
+
+@execute.register
+def _(step: Prox, m: Machine) -> None:
+    apply_prox(step, m)
+
+
+@execute.register
+def _(step: Materialize, m: Machine) -> None:
+    d = kernels.anchored(m.clocks["p"], m.anchors[step.level], step.reach)
+    m.levels[step.level] = d
+    with torch.no_grad():
+        kernels.soft_(m.values[step.of], m.values[step.latent], d)
+
+
+@execute.register
+def _(step: Steer, m: Machine) -> None:
+    with torch.no_grad():
+        theta = [t.detach() for t in m.values[step.latent]]
+        q = float(kth_magnitude(theta, step.kappa + 1).value) if step.kappa < sum(t.numel() for t in theta) else 0.0
+        d = m.levels[step.level]
+        m.anchors[step.level] = (d, kernels.s_lats(m.clocks["p"] / step.reach), max(d, q) if m.clocks["p"] < step.reach else q)
+
+
+@execute.register
+def _(step: Hit, m: Machine) -> None:
+    hit(step, m)
+
+
+@execute.register
+def _(step: Finish, m: Machine) -> None:
+    execute(Assign(step.of, step.value), m)
+    for label, got, bound in counts(step.onto, m, step.of):
+        if got > bound:
+            raise AssertionError(f"`{label}` is {got} > {bound} after the projection: a bug in prunelang")
+
+
+@execute.register
+def _(step: Recalibrate, m: Machine) -> None:
+    norms = [x for x in m.model.modules() if isinstance(x, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [x.momentum for x in norms]
+    for x in norms:
+        x.reset_running_stats()
+        x.momentum = None  # cumulative average
+    m.model.train()
+    with torch.no_grad():
+        for i, (x, _) in enumerate(m.feed.epoch(m.epochs)):
+            if i == step.batches:
+                break
+            m.model(x)
+    for x, momentum in zip(norms, momenta, strict=True):
+        x.momentum = momentum
+
+
+@execute.register
+def _(step: Record, m: Machine) -> None:
+    event: dict[str, object] = {"event": step.what, "stage": step.stage, **{c: m.clocks[c] for c in ("k", "epoch", "p")}}
+    event["loss"] = m.last_loss
+    if step.copy and step.of:
+        pairs = zip(m.values[step.of], m.values[step.copy], strict=True)
+        square = sum(float((w.detach().double() - c.double()).square().sum()) for w, c in pairs)
+        event["distance"] = square**0.5
+    event["levels"] = dict(m.levels)
+    m.observe(event)
+
+
+@execute.register
+def _(step: Certify, m: Machine) -> None:
+    m.observe({"event": "trained"})
+
+
+def check_finite(m: Machine, where: str) -> None:
+    """Raise unless every stored number is finite."""
+    for name, t in m.tensors.items():
+        if t.is_floating_point() and not bool(torch.isfinite(t).all()):
+            raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", where)

@@ -1,0 +1,171 @@
+"""`export`: the weights of a run in the formats dense, bitmask, csr or best, and back, bit for bit.
+
+What is written has the layout of `compiler.formats`, so its length is the number that `bytes(net)` counts: that is
+asserted on the file before it takes its name, and so is that reading it back gives the same tensors. Every file is a
+plain safetensors file; names and metadata alone say how to decode it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from prunelang.compiler.formats import FORMATS, VERSION, Format, Layout, Part, header_bytes, layout
+from prunelang.compiler.shapes import ShapeTable, Tensor
+from prunelang.runtime.files import FileProblem, read, write_atomically
+from prunelang.runtime.weights import (
+    Array,
+    Arrays,
+    file_metadata,
+    load_weights,
+    narrowed,
+    nonzero,
+    parts,
+    unpack,
+    widened,
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A written file: its length in bytes, which is also what was predicted, and how each tensor is stored."""
+
+    path: Path
+    bytes: int
+    formats: Mapping[str, Format]
+    predicted: int
+
+
+def export(weights_file: Path, table: ShapeTable, out: Path, format: Format | Literal["best"] = "best") -> Exported:
+    """Write the dense safetensors `weights_file` to `out` in `format`; `best` takes each kernel's cheapest.
+
+    Errors: `FileProblem` where the weights are not those of the network or `out` cannot be written; ValueError for a
+    format that does not exist.
+    """
+    if format not in (*FORMATS, "best"):
+        raise ValueError(f"unknown format {format!r}, expected one of {', '.join(FORMATS)} or best")
+    arrays = load_weights(weights_file, table)
+    nnz = {n: int(np.count_nonzero(nonzero(a))) for n, a in arrays.items()}
+    file = layout(table, arrays, format, nnz)
+    predicted = file.nbytes(nnz)
+
+    def check(path: Path) -> None:
+        length = path.stat().st_size
+        if length != predicted:
+            raise AssertionError(f"{out} has {length} bytes and {predicted} were counted: a bug in prunelang")
+        back = load_export(path)
+        for name, a in arrays.items():
+            if not np.array_equal(_bits(back[name]), _bits(a)) or back[name].shape != a.shape:
+                raise AssertionError(f"`{name}` does not come back from {out} as it was: a bug in prunelang")
+
+    path = write_atomically(out, _content(file, nnz, arrays), check=check)
+    return Exported(path, predicted, {s.tensor.name: s.format for s in file.stored}, predicted)
+
+
+def load_export(path: Path) -> dict[str, Array]:
+    """The dense tensors of an exported file, in any format, by name; an alias stands beside its tensor.
+
+    Errors: `FileProblem` P510, P512, P516.
+    """
+    raw = read(path)
+    stored = parts(raw, path)
+    metadata = file_metadata(raw)
+    version = metadata.get("prunelang")
+    if version != VERSION:
+        raise FileProblem("P516", f"{path} is no exported file of version {VERSION} (it says {version!r})")
+    found: dict[str, Array] = {}
+    for key, text in metadata.items():
+        if key.startswith("sparse."):
+            name = key.removeprefix("sparse.")
+            found[name] = _decoded(name, text, stored, path)
+    found |= {name: widened(*part) for name, part in stored.items()}
+    for key, name in metadata.items():
+        if key.startswith("alias."):
+            if name not in found:
+                raise FileProblem("P512", f"{path}: `{key}` stands for `{name}`, which is not there")
+            found[key.removeprefix("alias.")] = found[name]
+    return found
+
+
+# ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _content(file: Layout, nnz: Mapping[str, int], arrays: Arrays) -> Iterator[bytes | memoryview]:
+    yield header_bytes(file, nnz)
+    tensors = {s.tensor.name: s.tensor for s in file.stored}
+    for part, _, _ in file.offsets(nnz):
+        yield _encoded(part, tensors[part.tensor], arrays[part.tensor]).reshape(-1).view(np.uint8).data
+
+
+def _encoded(part: Part, tensor: Tensor, array: Array) -> Array:
+    """One part of a tensor as it stands in the file."""
+    suffix = part.name.removeprefix(tensor.name)
+    if not suffix:
+        return narrowed(array, tensor.dtype)
+    kept = nonzero(array)
+    if suffix == ".values":
+        return narrowed(array[kept], tensor.dtype)
+    if suffix == ".mask":
+        return np.packbits(kept.reshape(-1), bitorder="little")
+    rows = kept.reshape(tensor.matrix)
+    numbers = np.nonzero(rows)[1] if suffix == ".indices" else np.concatenate([[0], np.cumsum(rows.sum(axis=1))])
+    return numbers.astype(np.dtype(part.dtype).newbyteorder("<"))
+
+
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _decoded(name: str, text: str, stored: dict[str, tuple[str, Array]], path: Path) -> Array:
+    """Take the parts of one sparse tensor out of `stored` and put the tensor together."""
+    what = f"{path}: `{name}`"
+    format, *dims = text.split(" ")
+    suffixes = {"bitmask": (".values", ".mask"), "csr": (".values", ".indices", ".indptr")}.get(format)
+    if suffixes is None or not all(d.isascii() and d.isdigit() for d in dims):
+        raise FileProblem("P512", f"{what} is stored as {text!r}, which is not understood")
+    if not all(name + s in stored for s in suffixes):
+        raise FileProblem("P512", f"{what} lacks one of its parts {', '.join(suffixes)}")
+    shape = tuple(map(int, dims))
+    code, values = stored.pop(name + ".values")
+    others = [stored.pop(name + s)[1] for s in suffixes[1:]]
+    if any(o.ndim != 1 or o.dtype.kind != "u" for o in others) or values.ndim != 1:
+        raise FileProblem("P512", f"{what} has parts that are no vectors of their type")
+    where = _from_mask(others[0], shape, what) if format == "bitmask" else _from_csr(others[0], others[1], shape, what)
+    if len(where) != len(values):
+        raise FileProblem("P512", f"{what} has {len(values)} values for {len(where)} positions")
+    try:
+        dense = np.zeros(prod(shape), values.dtype)
+    except (MemoryError, ValueError) as error:
+        raise FileProblem("P512", f"{what} claims the shape {list(shape)}, which does not fit in memory") from error
+    dense[where] = values
+    return widened(code, dense).reshape(shape)
+
+
+def _from_mask(mask: Array, shape: tuple[int, ...], what: str) -> Array:
+    size = prod(shape)
+    if len(mask) != -(-size // 8):
+        raise FileProblem("P512", f"{what} has a mask of {len(mask)} bytes for {size} entries")
+    return np.flatnonzero(unpack(mask, size, what))
+
+
+def _from_csr(indices: Array, indptr: Array, shape: tuple[int, ...], what: str) -> Array:
+    """Flat positions; within a row they rise strictly, so no position is written twice."""
+    rows, columns = (shape[0], prod(shape[1:])) if shape else (1, 1)
+    starts, column = indptr.astype(np.int64), indices.astype(np.int64)
+    lengths = np.diff(starts)
+    if len(indptr) != rows + 1 or starts[0] != 0 or starts[-1] != len(indices) or (lengths < 0).any():
+        raise FileProblem("P512", f"{what} has row pointers that do not fit its {rows} rows and {len(indices)} entries")
+    if rows * columns >= 1 << 62 or (column >= columns).any():
+        raise FileProblem("P512", f"{what} has a column index outside its {columns} columns")
+    flat: Array = np.repeat(np.arange(rows, dtype=np.int64), lengths) * columns + column
+    if (np.diff(flat) <= 0).any():
+        raise FileProblem("P512", f"{what} has column indices that do not rise within a row")
+    return flat
+
+
+def _bits(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)

@@ -1,0 +1,70 @@
+"""What the steps of a graph do, as plain functions of torch tensors.
+
+The executor calls these, and an emitted script holds their source: one text, hence the same bits. None of them makes
+the host wait for the device, branches on data or allocates more than its result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def add_pull_(grads: list[Tensor], weights: list[Tensor], constant: list[Tensor], mu: float) -> None:
+    """``g ← g + μW − c`` with ``c = μt``: the gradient of μ/2‖W − t‖², for optimisers without coupled decay."""
+    torch._foreach_add_(grads, weights, alpha=mu)
+    torch._foreach_sub_(grads, constant)
+
+
+def subtract_(grads: list[Tensor], constant: list[Tensor]) -> None:
+    """``g ← g − c``: the same when μW rides on the optimiser's coupled weight decay."""
+    torch._foreach_sub_(grads, constant)
+
+
+def restrict_(grads: list[Tensor], support: list[Tensor]) -> None:
+    """``g ← g ⊙ m``: with fresh moments, weights outside the support stay exactly 0."""
+    torch._foreach_mul_(grads, support)
+
+
+def soft_(out: Sequence[Tensor], theta: Sequence[Tensor], d: float) -> None:
+    """``out ← sign(θ)(|θ| − d)₊``, written as ``θ − clip(θ, −d, d)``, which is exactly 0 where ``|θ| ≤ d``."""
+    for w, t in zip(out, theta, strict=True):
+        torch.clamp(t, -d, d, out=w)
+        torch.sub(t, w, out=w)
+
+
+def not_finite(loss: Tensor) -> Tensor:
+    """1 where the loss is NaN or infinite, else 0, as a device flag that masks the optimizer's update."""
+    return (~torch.isfinite(loss)).to(torch.float32)
+
+
+def combine_(out: Sequence[Tensor], terms: Sequence[tuple[float, Sequence[Tensor]]]) -> None:
+    """``out ← Σ c·x`` in the order given; `out` may be one of the x only as the first."""
+    if not terms:
+        for o in out:
+            o.zero_()
+        return
+    (c0, first), *others = terms
+    for i, o in enumerate(out):
+        if o is not first[i]:
+            o.copy_(first[i])
+        if c0 != 1.0:
+            o.mul_(c0)
+        for c, x in others:
+            o.add_(x[i], alpha=c)
+
+
+def s_lats(x: float) -> float:
+    """The shape f(x) = x + sin(πx)/π on [0, 1], constant outside: Δf ∝ 1 + cos πx, as a cosine step size falls."""
+    x = min(1.0, max(0.0, x))
+    return x + math.sin(math.pi * x) / math.pi
+
+
+def anchored(p: float, anchor: tuple[float, float, float], reach: float) -> float:
+    """The threshold at p between two steers: ``d₀ + (q − d₀)(f(p/r) − f₀)/(1 − f₀)``, and q from p = r on."""
+    d0, f0, q = anchor
+    f = s_lats(p / reach)
+    return q if f >= 1.0 or f0 >= 1.0 else d0 + (q - d0) * (f - f0) / (1.0 - f0)

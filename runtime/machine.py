@@ -1,0 +1,154 @@
+"""`Machine`: a graph's state on a device. Everything a run knows while it runs is here, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from prunelang.compiler import schedule as clock
+from prunelang.compiler.graph import (
+    Buffers,
+    Copy,
+    Dual,
+    Graph,
+    Latent,
+    Level,
+    Loss,
+    Optimizer,
+    Rest,
+    Support,
+    Weights,
+)
+from prunelang.compiler.graph.base import State
+
+Event = Mapping[str, Any]
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (outputs, inputs, targets) → a scalar, mean over predictions
+
+
+class Feed(Protocol):
+    """Batches of the train split in an order that depends on the seed and the epoch alone."""
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, index: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+class NumericalFailure(Exception):
+    """The run met a non-finite or diverging number and stopped; the weights are those of the last good boundary."""
+
+    def __init__(self, message: str, where: str) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; the weights are those of the last boundary."""
+
+
+@dataclass
+class Machine:
+    """State by name: tensors of weights, copies, duals, latents and supports; levels; optimisers; clocks."""
+
+    graph: Graph
+    model: nn.Module
+    feed: Feed
+    criterion: Callable[[Loss], Criterion]
+    observe: Callable[[Event], None] = lambda event: None
+    stop: Callable[[], bool] = lambda: False
+    values: dict[str, list[Tensor]] = field(default_factory=dict)
+    levels: dict[str, float] = field(default_factory=dict)
+    anchors: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    clocks: dict[str, float] = field(default_factory=lambda: {"k": 0.0, "epoch": 0.0, "step": 0.0, "p": 0.0})
+    stage_span: tuple[float, float] = (0.0, 1.0)  # of p, covered by the inner loop under way
+    last_loss: float = float("nan")  # mean over the last epoch
+    epochs: int = 0  # epochs of data drawn since the start: the order of each is (seed, epochs)
+    seconds: dict[str, float] = field(default_factory=dict)
+    gaps: dict[str, float] = field(default_factory=dict)  # of the last projection, by constraint labels
+    multipliers: dict[str, float] = field(default_factory=dict)  # of norm balls, in loss per unit of budget
+    cache: dict[int, Any] = field(default_factory=dict)  # projections by step, with their warm starts
+    good: dict[str, Tensor] = field(default_factory=dict)  # the network at the last good boundary
+
+    def __post_init__(self) -> None:
+        found = dict(self.model.named_parameters(remove_duplicate=False))
+        found.update(self.model.named_buffers(remove_duplicate=False))
+        self.tensors: dict[str, Tensor] = found
+        self.nodes: dict[str, State] = {s.name: s for s in self.graph.state}
+        trained: set[str] = set()
+        for node in self.graph.state:
+            self._born(node)
+            if isinstance(node, Weights | Rest):
+                trained |= set(node.tensors)
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(name in trained)
+        self.keep_good()
+
+    def _born(self, node: State) -> None:
+        match node:
+            case Weights() | Rest() | Buffers():
+                self.values[node.name] = [self.tensors[t] for t in node.tensors]
+            case Copy() | Latent():
+                self.values[node.name] = [torch.zeros_like(w.detach()) for w in self.values[node.of]]
+                if isinstance(node, Latent):
+                    for theta in self.values[node.name]:
+                        theta.requires_grad_(True)
+            case Dual():
+                self.values[node.name] = [torch.zeros_like(w.detach()) for w in self.values[node.like]]
+            case Support():
+                self.values[node.name] = [torch.ones_like(w, dtype=torch.bool) for w in self.values[node.of]]
+            case Level():
+                self.levels[node.name] = 0.0
+
+    def names(self, state: str) -> tuple[str, ...]:
+        """The tensor names behind a state of tensors."""
+        node = self.nodes[state]
+        if isinstance(node, Weights | Rest | Buffers):
+            return node.tensors
+        return self.names(node.like if isinstance(node, Dual) else node.of)  # type: ignore[attr-defined]  # all others have `of`
+
+    def view(self, state: str, tensors: tuple[str, ...]) -> list[Tensor]:
+        """The tensors of a state that stand for the given names, in their order."""
+        by_name = dict(zip(self.names(state), self.values[state], strict=True))
+        return [by_name[t] for t in tensors]
+
+    def value(self, s: clock.Schedule) -> float:
+        return clock.evaluate(s, self.clocks)
+
+    def enter(self, name: str) -> torch.optim.Optimizer:
+        """The optimizer of a loop: fresh at each entry, or kept."""
+        node = self.nodes[name]
+        assert isinstance(node, Optimizer)
+        if node.policy == "kept" and name in self.optimizers:
+            return self.optimizers[name]
+        options = {k: v if isinstance(v, bool) else self.value(v) for k, v in node.options.items()}
+        groups = [{"params": self.values[s], "name": s} for s in node.of if self.values[s]]
+        self.optimizers[name] = build(node.algorithm, groups, options)
+        return self.optimizers[name]
+
+    def keep_good(self) -> None:
+        """Remember the network as it is: called at boundaries where everything is finite."""
+        with torch.no_grad():
+            for name, t in self.tensors.items():
+                if name in self.good:
+                    self.good[name].copy_(t)
+                else:
+                    self.good[name] = t.detach().clone()
+
+    def restore_good(self) -> None:
+        with torch.no_grad():
+            for name, t in self.tensors.items():
+                t.copy_(self.good[name])
+
+
+def build(algorithm: str, groups: list[dict[str, Any]], options: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """torch's optimizer of that name. Fused: one kernel per step, and a device flag can mask the update."""
+    rest = dict(options)
+    if algorithm == "sgd":
+        return torch.optim.SGD(groups, fused=True, **rest)
+    betas = (rest.pop("beta1"), rest.pop("beta2"))
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[algorithm]
+    return kind(groups, betas=betas, fused=True, **rest)
