@@ -31,7 +31,6 @@ __all__ = ["Catalog", "TableError", "check", "runnability"]
 
 TableOf = Callable[[ModelPlan, DataPlan], ShapeTable]
 S = TypeVar("S", bound=tree.Node)
-VERSIONS = (1,)
 
 
 def check(
@@ -51,7 +50,7 @@ def check(
     try:
         plan = _Check(spec, world, table_of, parameters or {}).plan()
     except RecursionError:
-        world.report.error("P236", NOWHERE, "the spec is nested too deeply to be checked")
+        world.report.error("P234", NOWHERE, "the spec is nested too deeply to be checked")
         plan = None
     if plan is None or world.report.failed:
         raise SpecError(world.report.diagnostics(), source)
@@ -106,15 +105,6 @@ class _Check:
 
     # ── statements by kind ──
 
-    def of(self, kind: type[S]) -> list[S]:
-        """Statements of one kind; the scope stands at each while it is handled."""
-        out: list[S] = []
-        for i, statement in enumerate(self.spec.statements):
-            if isinstance(statement, kind):
-                self.world.scope.at = i
-                out.append(statement)
-        return out
-
     def each(self, kind: type[S]) -> list[tuple[int, S]]:
         return [(i, s) for i, s in enumerate(self.spec.statements) if isinstance(s, kind)]
 
@@ -137,11 +127,6 @@ class _Check:
 
     def names(self) -> dict[str, InForce]:
         world = self.world
-        for i, version in self.each(tree.Language):
-            if version.version not in VERSIONS:
-                world.report.error("P233", version.span, f"language {version.version} is not known here", fix="language 1")
-            if i:
-                world.report.error("P219", version.span, "`language` stands first, once")
         in_force = params(world, self.spec, self.overrides)
         for i, statement in enumerate(self.spec.statements):
             world.scope.at = i
@@ -180,10 +165,10 @@ class _Check:
                 teachers += [] if teacher is None else [teacher]
         if not trained:
             message = "no network is trained: every one is frozen" if self.each(tree.Model) else "the spec has no `model` statement"
-            world.report.error("P508" if self.each(tree.Model) else "P219", self.end, message, hint="write `model net = lenet_300_100()`")
+            world.report.error("P547" if self.each(tree.Model) else "P219", self.end, message, hint="write `model net = lenet_300_100()`")
             return None, tuple(teachers)
         for _, extra in trained[1:]:
-            world.report.error("P508", extra.span, "one network is trained; all others are `frozen`")
+            world.report.error("P547", extra.span, "one network is trained; all others are `frozen`")
         world.scope.at, node = trained[0]
         world.trained = node.name
         return declarations.model(world, node), tuple(teachers)
@@ -198,7 +183,7 @@ class _Check:
         try:
             world.selectors = Selectors(self.table_of(model, data))
         except TableError as error:
-            world.report.error("P504", model.span, error.message, hint=error.hint)
+            world.report.error("P543", model.span, error.message, hint=error.hint)
 
     def lets(self) -> None:
         """Evaluate every let, so that one that nothing uses is checked too."""
@@ -252,6 +237,8 @@ class _Check:
                 found.append(stages.training(world, statement, target))
             elif i in by_statement:
                 found.append(stages.solve_stage(world, by_statement[i], target))
+            elif isinstance(statement, tree.Solve):
+                stages.clauses_alone(world, statement)
         done = tuple(s for s in found if s is not None)
         return done if len(done) == len(nodes) else None
 

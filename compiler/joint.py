@@ -53,6 +53,11 @@ class CountBound:
         return len(set(self.coefficients.values())) == 1
 
     @property
+    def weighted(self) -> bool:
+        """Coefficients that differ."""
+        return len(set(self.coefficients.values())) > 1
+
+    @property
     def most(self) -> int | None:
         """The greatest number of kept positions of a plain count; negative when the constant alone is too much."""
         return None if self.upper is None else (self.upper - self.constant) // next(iter(self.coefficients.values()))
@@ -99,7 +104,7 @@ class GroupBound:
 
 @dataclass(frozen=True)
 class NofMBound:
-    """At most `n` kept of every `m` consecutive columns, in each row of each tensor; a shorter last part is allowed n."""
+    """At most `n` kept of every `m` consecutive columns, in each row of each tensor; a shorter last part may keep n."""
 
     name: str
     tensors: tuple[str, ...]
@@ -157,7 +162,8 @@ def _bound(entry: Mapping[str, Any]) -> Bound:
     if "tensors" in fields:
         fields["tensors"] = tuple(fields["tensors"])
     if "alternatives" in fields:
-        fields["alternatives"] = {t: tuple((f, a, c) for f, a, c in found) for t, found in fields["alternatives"].items()}
+        ways = fields["alternatives"].items()
+        fields["alternatives"] = {t: tuple((f, a, c) for f, a, c in found) for t, found in ways}
     return kind(**fields)  # type: ignore[no-any-return]
 
 
@@ -174,7 +180,7 @@ def plain_counts(bounds: Sequence[Bound]) -> list[CountBound]:
 
 def weighted_counts(bounds: Sequence[Bound]) -> list[CountBound | ChoiceBound]:
     """The bounds that are priced by a multiplier."""
-    return [b for b in bounds if isinstance(b, ChoiceBound) or (isinstance(b, CountBound) and len(set(b.coefficients.values())) > 1)]
+    return [b for b in bounds if isinstance(b, ChoiceBound) or (isinstance(b, CountBound) and b.weighted)]
 
 
 def check_laminar(bounds: Sequence[Bound]) -> None:

@@ -4,15 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Constraint, Problem, Term
 from prunelang.compiler.solvers.base import Refusal, family, set_family, solvers
-from prunelang.dsl.diagnostics import Diagnostic
+from prunelang.dsl.diagnostics import Diagnostic, Label
 
 
 def runnability(plan: Plan) -> tuple[Diagnostic, ...]:
     """An error for everything that the solver of a stage does not take, with the solvers that would."""
-    return tuple(d for stage in plan.stages for d in _refused(stage, plan.problem))
+    found = [d for stage in plan.stages for d in (*_refused(stage, plan.problem), *_unmet(stage))]
+    if not found and any(stage.solver is not None for stage in plan.stages):
+        found += _projections(plan)
+    return tuple(found)
+
+
+def _unmet(stage: StagePlan) -> Iterator[Diagnostic]:
+    """Options that are understood and checked, but that no solver of this version carries out; and broken conditions."""
+    if stage.until is not None:
+        message = f"`until {stage.until.name}` is not carried out by any solver of this version"
+        yield Diagnostic("P416", "error", message, stage.span, hint="give the length with `for` alone")
+    if stage.solver is not None:
+        yield from stage.solver.conditions(stage)
+
+
+def _projections(plan: Plan) -> Iterator[Diagnostic]:
+    """Constraints whose intersection cannot be projected onto, and bounds that move with the clocks."""
+    for c in plan.problem.constraints:
+        if c.schedule is not None:
+            message = f"`{c.label}` has a bound that follows a schedule, which no solver of this version does"
+            yield Diagnostic("P417", "error", message, c.span, hint="give the final bound")
+    try:
+        feasible_set(plan.problem, plan.table)
+    except NoProjection as refused:
+        first, *others = refused.constraints
+        yield Diagnostic(
+            "P415",
+            "error",
+            f"these constraints have no joint projection: {refused.reason}",
+            first.span,
+            secondary=tuple(Label(c.span, "together with this") for c in others),
+            conflict=tuple(c.label for c in refused.constraints),
+        )
 
 
 def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:

@@ -8,9 +8,9 @@ from fractions import Fraction
 from prunelang.dsl.tree import Number
 
 MAX_DIGITS = 18
-"""Digits of a literal before its exponent: it and any small multiple fit in 64 bits."""
+"""Digits of a literal, leading zeros and exponent not counted: an integer of so many fits in 64 bits."""
 MAX_EXPONENT = 200
-"""Largest absolute exponent: every literal, and its product with any unit, is a finite float."""
+"""A literal other than 0 lies between 1e-200 and 1e201: it is a finite float, and so is it in any unit."""
 
 COUNT_UNITS = ("k", "M", "G")
 BYTE_UNITS = ("B", "KB", "MB", "GB", "KiB", "MiB", "GiB", "bits")
@@ -35,13 +35,15 @@ def read_number(text: str) -> tuple[Fraction, str | None]:
     assert match is not None, text
     whole, part, exponent, unit = match.groups()
     whole, part = whole.replace("_", ""), (part or "").replace("_", "")
-    if len(whole) + len(part) > MAX_DIGITS:
-        raise NumberTooBig("P123", f"a number has at most {MAX_DIGITS} digits; this one has {len(whole) + len(part)}")
-    if exponent and (len(exponent) > MAX_DIGITS or abs(int(exponent)) > MAX_EXPONENT):
-        raise NumberTooBig("P124", f"an exponent lies between -{MAX_EXPONENT} and {MAX_EXPONENT}")
-    scale = int(exponent or 0) - len(part)
-    digits = int(whole + part)
-    value = Fraction(digits * 10**scale) if scale >= 0 else Fraction(digits, 10**-scale)
+    digits = (whole + part).lstrip("0")
+    if len(digits) > MAX_DIGITS:
+        raise NumberTooBig("P123", f"a number has at most {MAX_DIGITS} digits; this one has {len(digits)}")
+    scale = (int(exponent) if exponent and len(exponent) <= MAX_DIGITS else 10**MAX_DIGITS * bool(exponent)) - len(part)
+    if not digits:
+        return Fraction(0), unit or None
+    if abs(scale + len(digits) - 1) > MAX_EXPONENT:
+        raise NumberTooBig("P124", f"a number lies between 1e-{MAX_EXPONENT} and 1e{MAX_EXPONENT}, or is 0")
+    value = Fraction(int(digits) * 10**scale) if scale >= 0 else Fraction(int(digits), 10**-scale)
     return value, unit or None
 
 

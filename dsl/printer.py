@@ -40,8 +40,11 @@ _UNARY, _ATOM = 4, 6
 _ORDER_SIGNS = {"0": "‖₀", "1": "‖₁", "2": "‖₂", "inf": "‖∞"}
 _DURATION_UNITS = frozenset({"epoch", "epochs", "step", "steps"})
 
-CLAUSE, COMMA, RELATION, OPERATOR, ASSIGNMENT, DEEPER = 0, 1, 2, 3, 8, 10
-"""Ranks of places to break a line, best first; `DEEPER` is added for every bracket around one."""
+CLAUSE, COMMA, RELATION, OPERATOR, DEEPER, ASSIGNMENT = 0, 1, 2, 3, 10, 19
+"""Ranks of places to break a line, best first; `DEEPER` is added for every bracket around one.
+
+After the ``=`` of a statement is worse than inside one bracket, and better than inside two.
+"""
 
 
 @dataclass(slots=True)
@@ -162,7 +165,7 @@ class Printer:
         self.pieces[first].rank = COMMA + DEEPER * self._depth
 
     def _postfix(self, value: Expr) -> None:
-        self.expr(value, _ATOM + 1 if isinstance(value, Number) else _ATOM)
+        self.expr(value, _ATOM + 1 if isinstance(value, Number | Truth) else _ATOM)
 
     def _norm(self, order: str, value: Expr) -> None:
         if not self.is_unicode:

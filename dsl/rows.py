@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from prunelang.dsl.printer import ASSIGNMENT, CLAUSE, COMMA, DEEPER, RELATION, Piece, Printer, Style, quoted
+from prunelang.dsl.printer import ASSIGNMENT, CLAUSE, COMMA, RELATION, Piece, Printer, Style, quoted
 from prunelang.dsl.spans import NOWHERE
 from prunelang.dsl.tree import (
-    Call,
     Comparison,
     Constraint,
     Data,
@@ -36,7 +35,7 @@ _SUBJECT_TO = "subject to"
 
 @dataclass(frozen=True)
 class Row:
-    """One logical line: `pieces` at `indent`, further lines at `hang`; `start` and `end` are its place in the source."""
+    """One logical line: `pieces` at `indent`, more lines at `hang`; `start` and `end` are its place in the source."""
 
     pieces: Sequence[Piece]
     indent: int
@@ -223,7 +222,7 @@ _WRITERS: dict[type[Node], Callable[..., None]] = {
 def _assigned(printer: Printer, name: str, value: Expr) -> None:
     printer.put(printer.name(name), gap=True)
     printer.put("=", gap=True)
-    _spaced(printer, value, rank=ASSIGNMENT + DEEPER * isinstance(value, Call))
+    _spaced(printer, value, rank=ASSIGNMENT)
 
 
 def _spaced(printer: Printer, value: Expr, rank: int | None = None) -> None:

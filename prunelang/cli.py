@@ -193,7 +193,7 @@ def check(paths: tuple[str, ...], settings: tuple[str, ...], code: tuple[str, ..
         program: Program | None = None
         try:
             program = compiled(path, settings, (), shapes)
-            found, source = (*program.diagnostics, *program.warnings), program.plan.source
+            found, source = program.diagnostics, program.plan.source
         except SpecError as error:
             found, source = error.diagnostics, error.source
         worst = max(worst, exit_of(found))

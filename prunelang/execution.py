@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
+import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from prunelang.compiler.graph import Graph, listing, to_json
 from prunelang.compiler.lowering import lower
-from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
-from prunelang.compiler.problem import Measured
-from prunelang.dsl.diagnostics import Diagnostic, SpecError
+from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
+from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured
+from prunelang.compiler.shapes import ShapeTable
+from prunelang.report import report_markdown
 from prunelang.runtime import evaluate, registry
-from prunelang.runtime.certificate import Certificate, certify
+from prunelang.runtime.certificate import (
+    SUPPORT,
+    WEIGHTS,
+    Certificate,
+    Measurement,
+    Price,
+    Reported,
+    certify,
+    stored_from,
+)
 from prunelang.runtime.data import Batches, Dataset
+from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
-from prunelang.runtime.files import write_atomically
+from prunelang.runtime.files import read, write_text
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
+from prunelang.runtime.recount import recount
 from prunelang.runtime.weights import load_weights, save_support, save_weights
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -43,7 +55,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a run hands back. `failure` names a numerical failure or an interruption; the weights are then the last good."""
+    """What a run hands back. After a failure or an interruption the weights are those of the last good boundary."""
 
     directory: Path
     weights: Path
@@ -54,7 +66,15 @@ class Solution:
 
     @property
     def feasible(self) -> bool:
+        """Every constraint is known to hold of the saved file."""
         return self.certificate.satisfied
+
+    def reported(self, title: str) -> float:
+        """The value of an item of `report` as a number. Raises KeyError for a title that is not there."""
+        for item in self.certificate.report:
+            if item.title == title and item.value is not None:
+                return float(item.value)
+        raise KeyError(title)
 
 
 class Recorder:
@@ -75,14 +95,17 @@ class Recorder:
         self.file.close()
 
 
-def load_data(plan: Plan, folder: Path, device: str, dtype: torch.dtype) -> Dataset:
+# ── what a run is made of ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
     """The data set of a plan as the network reads it; a validation split is cut off only if something reads it."""
     data = registry.data[plan.data.constructor].load(folder, **plan.data.arguments)
     data = data.reshaped(plan.table.input_shape)
     if plan.data.reads_validation:
         data = data.split(plan.data.validation, plan.data.seed)
     splits = {
-        name: replace(s, inputs=s.inputs.to(dtype) if s.inputs.is_floating_point() else s.inputs)
+        name: replace(s, inputs=s.inputs.to(DTYPES[dtype]) if s.inputs.is_floating_point() else s.inputs)
         for name, s in data.splits.items()
     }
     return replace(data, splits=splits).to(device)
@@ -92,17 +115,22 @@ def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str,
     """The network with its starting weights."""
     net = registry.models[model.constructor].build(**model.arguments).to(dtype)
     if model.weights is not None:
-        table = plan.table if isinstance(model, ModelPlan) else None
-        arrays = load_weights(folder / model.weights, table)
-        net.load_state_dict({k: torch.from_numpy(v).to(dtype) for k, v in arrays.items()})
+        arrays = load_weights(folder / model.weights, stored_table(model, plan))
+        net.load_state_dict({k: torch.from_numpy(v.copy()).to(dtype) for k, v in arrays.items()}, strict=False)
     return net.to(device)
 
 
+def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
+    """What a weights file is checked against: float32, as files are, whatever the run computes in."""
+    if isinstance(model, ModelPlan):
+        return plan.table.in_dtype("float32")
+    return registry.models[model.constructor].shapes(model.arguments, plan.table.input_shape)
+
+
 @contextmanager
-def _numerics(deterministic: bool):  # type: ignore[no-untyped-def]  # a generator-based context manager
+def _numerics(deterministic: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
-    if deterministic:
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(deterministic or before)
     try:
         yield
     finally:
@@ -115,7 +143,7 @@ class Session:
     def __init__(self, plan: Plan, folder: Path, options: RunOptions) -> None:
         self.plan, self.options = plan, options
         dtype = DTYPES[options.dtype]
-        self.data = load_data(plan, folder, options.device, dtype)
+        self.data = load_data(plan, folder, options.device, options.dtype)
         self.graph: Graph = lower(plan, train_size=len(self.data.train))
         torch.manual_seed(options.seed)
         self.model = build(plan.model, plan, folder, options.device, dtype)
@@ -135,7 +163,102 @@ class Session:
         )
 
     def measure(self, function: Measured) -> evaluate.Outcome:
+        """On the network as it is now."""
         return evaluate.measure(function, self.model, self.data, self.teachers)
+
+    def save(self, out: Path, machine: Machine) -> None:
+        """The weights, and the kept positions where a constraint speaks of them."""
+        arrays = {name: t.detach().cpu().numpy() for name, t in machine.tensors.items()}
+        (out / SUPPORT).unlink(missing_ok=True)
+        save_weights(out / WEIGHTS, arrays, self.plan.table)
+        if any(_speaks_of_positions(c) for c in self.plan.problem.constraints) and "m" in machine.values:
+            kept = dict(zip(machine.names("m"), machine.values["m"], strict=True))
+            save_support(out / SUPPORT, {n: k.cpu().numpy() for n, k in kept.items()}, self.plan.table)
+
+    def conclude(self, out: Path, machine: Machine) -> Certificate:
+        """The certificate of what was saved: the file is read back before anything is measured."""
+        arrays = load_weights(out / WEIGHTS, self.plan.table)
+        self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, strict=False)
+        constraints = self.plan.problem.constraints
+        measured = {
+            c.label: _measurement(self.measure(c.function)) for c in constraints if isinstance(c.function, Measured)
+        }
+        gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels}
+        prices = {k: Price(v, "multiplier") for k, v in machine.multipliers.items()}
+        known = Known(out, self.plan, self.options, measured, prices, gaps)
+        certificate = known.certify()
+        items = tuple(self._item(item, certificate, known) for item in self.plan.report)
+        return known.certify(items) if items else certificate
+
+    def _item(self, item: ReportPlan, certificate: Certificate, known: Known) -> Reported:
+        """One item of `report`: a field of a constraint's line, a measured value, or a recount."""
+        if item.label is not None:
+            line = next(x for x in certificate.constraints if x.label == item.label)
+            fields = {"value": line.got, "bound": line.bound, "margin": line.margin, "dual": line.price}
+            value = fields[item.field or "value"]
+            return Reported(item.title, None if isinstance(value, list) else value, line.unit)
+        assert item.function is not None
+        if isinstance(item.function, Measured):
+            outcome = self.measure(item.function)
+            return Reported(item.title, outcome.value, outcome.unit, outcome.split)
+        return Reported(item.title, known.recounted(item.function), item.function.unit)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a certificate is made from besides the files."""
+
+    out: Path
+    plan: Plan
+    options: RunOptions
+    measured: Mapping[str, Measurement]
+    prices: Mapping[str, Price]
+    gaps: Mapping[str, float]
+
+    def certify(self, report: tuple[Reported, ...] = ()) -> Certificate:
+        return certify(
+            self.out,
+            self.plan.problem,
+            self.plan.table,
+            spec=self.plan.source.text,
+            seed=self.options.seed,
+            mode="deterministic" if self.options.deterministic else "nondeterministic",
+            versions=versions(),
+            parameters=self.plan.parameters,
+            measured=self.measured,
+            prices=self.prices,
+            gaps=self.gaps,
+            report=report,
+        )
+
+    def recounted(self, function: Function) -> str | int | None:
+        """A structural function of the saved file."""
+        stored = stored_from(read(self.out / WEIGHTS), None, self.plan.table, self.out / WEIGHTS, None)
+        outcome = recount(Constraint("report", function, Interval(upper=2**63)), stored)
+        return None if outcome.value is None else shown(outcome.value.middle)
+
+
+def _speaks_of_positions(c: Constraint) -> bool:
+    """Lower bounds on counts and `dense` are about kept positions, which zeros in the weights file do not show."""
+    lower = isinstance(c.function, Count) and isinstance(c.set, Interval) and c.set.lower is not None
+    return lower or isinstance(c.set, Kept)
+
+
+def _measurement(outcome: evaluate.Outcome) -> Measurement:
+    return Measurement(outcome.value if outcome.exact is None else outcome.exact, outcome.digest, outcome.count)
+
+
+def versions() -> dict[str, str]:
+    """What the bits of a run depend on."""
+    return {
+        "prunelang": version("prunelang"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+# ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def run(
@@ -150,10 +273,8 @@ def run(
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     session = Session(plan, folder, options)
-    write_atomically(out / "spec.prune", plan.source.text.encode())
-    write_atomically(out / "shapes.json", plan.table.dumps().encode())
-    write_atomically(out / "graph.txt", listing(session.graph).encode())
-    write_atomically(out / "graph.json", json.dumps(to_json(session.graph), ensure_ascii=False, indent=1).encode())
+    write_text(Path("graph.txt"), listing(session.graph), root=out)
+    write_text(Path("graph.json"), json.dumps(to_json(session.graph), ensure_ascii=False, indent=1), root=out)
     recorder = Recorder(out / "history.jsonl", observe)
     failure: str | None = None
     interrupted = False
@@ -165,11 +286,10 @@ def run(
             failure = f"{error} ({error.where})"
         except Interrupted:
             interrupted = True
-        weights = save_weights(out, session.model, plan.table)
-        supports = save_support(out, machine)
-        # what is certified is what was saved: measure the file, not the memory
-        reload(session.model, weights, plan)
-        certificate = conclude(session, machine, weights, supports, options, failure, interrupted)
+        session.save(out, machine)
+        certificate = session.conclude(out, machine)
     recorder({"event": "certified", "status": certificate.status})
     recorder.close()
-    return Solution(out, weights, certificate, time.perf_counter() - start, failure, interrupted)
+    solution = Solution(out, out / WEIGHTS, certificate, time.perf_counter() - start, failure, interrupted)
+    write_text(Path("report.md"), report_markdown(solution, plan.source.text, plan.source.name), root=out)
+    return solution

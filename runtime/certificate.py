@@ -8,30 +8,21 @@ the last projection was exact.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, cast
+from types import UnionType
+from typing import Any, Final, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
-from prunelang.compiler.problem import (
-    Affine,
-    Constraint,
-    Function,
-    MatrixFunction,
-    Measured,
-    Named,
-    Problem,
-    Set,
-    VectorNorm,
-)
+from prunelang.compiler.problem import Problem
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.dsl.spans import NOWHERE, Source
-from prunelang.runtime.exact import Number, Value, shown, taken, written
-from prunelang.runtime.files import FileProblem, digest, read, write_text
+from prunelang.runtime.exact import Number, taken
+from prunelang.runtime.files import FileProblem, digest, parse_json, read, write_text
+from prunelang.runtime.line import Given, Line, Measurement, Price, line_of, projection_text
 from prunelang.runtime.meaning import meaning
-from prunelang.runtime.recount import limits, recount, relation_of
-from prunelang.runtime.stored import NotRecounted, Outcome, Stored, decided
+from prunelang.runtime.stored import Stored
 from prunelang.runtime.weights import read_support, read_weights
 
 FORMAT_VERSION: Final = 1
@@ -45,27 +36,6 @@ STATUSES: Final[Mapping[Status, str]] = {
     "violated": "at least one constraint does not hold",
 }
 Mode: TypeAlias = Literal["deterministic", "nondeterministic"]
-PriceKind: TypeAlias = Literal["multiplier", "surrogate", "probe"]
-
-
-@dataclass(frozen=True)
-class Price:
-    """−∂L/∂B, loss per unit of budget: a Lagrange multiplier, that of a surrogate, or a finite difference (probe)."""
-
-    value: float
-    kind: PriceKind
-    spread: float | None = None  # of a probe, over seeds
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A measured function on its whole split, evaluated on the saved file. A float stands for its shortest decimal."""
-
-    got: Fraction | int | float
-    split_hash: str | None = None
-    samples: int | None = None
-    statement: str = ""  # confidence, in words
-    confirmed: bool | None = None  # result of a one-sided test, where there is one; it can only make things stricter
 
 
 @dataclass(frozen=True)
@@ -80,45 +50,6 @@ class Reported:
     def shown(self) -> str:
         text = "–" if self.value is None else f"{self.value:.6g}" if isinstance(self.value, float) else f"{self.value}"
         return f"{text} {self.unit}".rstrip()
-
-
-@dataclass(frozen=True)
-class Line:
-    """One constraint. Numbers are integers, decimals or fractions as text; `got` is rounded to 20 digits where longer."""
-
-    label: str
-    text: str  # canonical source
-    function: str
-    relation: str  # ≤ ≥ between ∈
-    asked: str  # the bound as written
-    bound: Number | list[Number] | None  # [lower, upper] of two-sided ones
-    got: Number | None
-    counted: str  # what `got` is a number of
-    kept: Number | None  # the value on kept positions, which lower bounds on counts ask for
-    unit: str
-    margin: Number | None
-    satisfied: bool | None  # None: neither recounted nor measured
-    kind: Literal["structural", "measured"]
-    keeps: str  # how `finetune` stays in the set
-    line: int | None  # of the spec
-    price: float | None = None
-    price_kind: str | None = None
-    price_spread: float | None = None
-    projection: str | None = None  # "exact" or "gap ≤ g", as the last projection reported
-    base: Number | None = None  # what a relative bound refers to, measured once
-    split: str | None = None
-    split_hash: str | None = None
-    samples: int | None = None
-    statement: str = ""
-    confirmed: bool | None = None
-    remark: str = ""
-
-    def shown(self) -> tuple[str, str, str, str]:
-        """Bound, got, margin and price for a table."""
-        bound = " … ".join(map(str, self.bound)) if isinstance(self.bound, list) else self.bound
-        price = None if self.price is None else f"{self.price:.3g} ({self.price_kind})"
-        texts = ("–" if x is None else str(x) for x in (bound, self.got, self.margin, price))
-        return cast(tuple[str, str, str, str], tuple(texts))
 
 
 @dataclass(frozen=True)
@@ -137,7 +68,7 @@ class Certificate:
     parameters: Mapping[str, str]  # every `param` with the value in force
     constraints: tuple[Line, ...]
     report: tuple[Reported, ...] = ()
-    format_version: int = field(default=FORMAT_VERSION)
+    format_version: int = FORMAT_VERSION
 
     @property
     def satisfied(self) -> bool:
@@ -160,16 +91,6 @@ def digest_of(data: Mapping[str, Any]) -> str:
     return digest(json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
-@dataclass(frozen=True)
-class Given:
-    """What a recount cannot know of one constraint."""
-
-    measured: Measurement | None = None
-    base: Fraction | None = None
-    price: Price | None = None
-    projection: str | None = None
-
-
 def certify(
     run: Path,
     problem: Problem,
@@ -188,8 +109,8 @@ def certify(
 ) -> Certificate:
     """Certify ``weights.safetensors`` (and ``support.safetensors``, if there) of the folder `run`.
 
-    Writes ``spec.prune`` and ``shapes.json``, which it speaks of, then ``certificate.json``. `measured`, `bases`, `prices`
-    and `gaps` (of the last projection; 0 is exact) go by constraint labels; a label without one has none.
+    Writes ``spec.prune`` and ``shapes.json``, which it speaks of, then ``certificate.json``. `measured`, `bases`,
+    `prices` and `gaps` (of the last projection; 0 is exact) go by constraint labels; a label without one has none.
     Errors: `FileProblem` P510 to P517; ValueError for a label that no constraint has.
     """
     labels = {c.label for c in problem.constraints}
@@ -201,7 +122,7 @@ def certify(
     write_text(Path(SHAPES), table.dumps(), root=run)
     weights = read(run / WEIGHTS)
     support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
-    stored = stored_from(weights, support, table, run)
+    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT)
     given = {
         label: Given(
             (measured or {}).get(label),
@@ -230,10 +151,12 @@ def certify(
     return certificate
 
 
-def stored_from(weights: bytes, support: bytes | None, table: ShapeTable, run: Path) -> Stored:
+def stored_from(
+    weights: bytes, support: bytes | None, table: ShapeTable, weights_path: Path, support_path: Path | None
+) -> Stored:
     """The tensors of both files. Errors: `FileProblem`, P517 for a non-zero value outside its kept positions."""
-    arrays = read_weights(weights, table, run / WEIGHTS)
-    kept = {} if support is None else read_support(support, table, run / SUPPORT)
+    arrays = read_weights(weights, table, weights_path)
+    kept = {} if support is None or support_path is None else read_support(support, table, support_path)
     stored = Stored(arrays, kept, table)
     stray = stored.stray()
     if stray:
@@ -246,99 +169,52 @@ def status_of(lines: Sequence[Line]) -> Status:
     return "violated" if False in found else "feasible-unverified" if None in found else "feasible-verified"
 
 
-def projection_text(gap: Fraction | int | float) -> str:
-    return "exact" if gap == 0 else f"gap ≤ {written(taken(gap))}"
+# ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# ── one line ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def parse(text: str, path: Path) -> Certificate:
+    """What `Certificate.dumps` wrote, key by key and type by type.
+
+    Errors: `FileProblem` P512 for what is no certificate, P516 for another version, P517 where its digest differs.
+    """
+    data = parse_json(text, path)
+    if not isinstance(data, dict):
+        raise FileProblem("P512", f"{path} is no certificate")
+    if data.get("format_version") != FORMAT_VERSION:
+        raise FileProblem("P516", f"{path} is of version {data.get('format_version')!r}, this is {FORMAT_VERSION}")
+    own = data.pop("digest", None)
+    found: Certificate = _made(Certificate, data, path)
+    if own != digest_of(data):
+        raise FileProblem("P517", f"{path} was changed after it was written: its digest differs")
+    return found
 
 
-def line_of(constraint: Constraint, stored: Stored, spec: str, given: Given) -> Line:
-    """What certificate and verification say of one constraint: both build it here, each from what it has read."""
-    m, price = given.measured, given.price
-    outcome = recount(constraint, stored, given.base) if constraint.structural else measured_outcome(constraint, given)
-    function = constraint.function
-    return Line(
-        label=constraint.label,
-        text=constraint.text,
-        function=function.name,
-        relation=outcome.relation,
-        asked=constraint.asked,
-        bound=_bound(outcome),
-        got=None if outcome.value is None else shown(outcome.value.middle),
-        counted=outcome.counted,
-        kept=None if outcome.kept is None else shown(outcome.kept.middle),
-        unit=function.unit,
-        margin=None if outcome.margin is None else shown(outcome.margin),
-        satisfied=outcome.satisfied,
-        kind="structural" if constraint.structural else "measured",
-        keeps=keeps(function, constraint.set),
-        line=None if constraint.span == NOWHERE else Source(spec).position(constraint.span.start).line,
-        price=None if price is None else price.value,
-        price_kind=None if price is None else price.kind,
-        price_spread=None if price is None else price.spread,
-        projection=given.projection,
-        base=None if given.base is None else written(given.base),
-        split=_split(function),
-        split_hash=None if m is None else m.split_hash,
-        samples=None if m is None else m.samples,
-        statement="" if m is None else m.statement,
-        confirmed=None if m is None else m.confirmed,
-        remark=outcome.remark,
-    )
+def _made(kind: type[Any], data: object, path: Path) -> Any:
+    """An instance of a dataclass from JSON; the fields' annotations are the schema."""
+    hints = get_type_hints(kind)
+    if not isinstance(data, dict) or set(data) != set(hints):
+        raise FileProblem("P512", f"{path} has not the keys of a {kind.__name__.lower()}")
+    values: dict[str, Any] = {}
+    for name, hint in hints.items():
+        value = data[name]
+        parts = [p for p in get_args(hint) if p in (Line, Reported)]
+        if parts and isinstance(value, list):
+            values[name] = tuple(_made(parts[0], v, path) for v in value)
+        elif _fits(value, hint):
+            values[name] = value
+        else:
+            raise FileProblem("P512", f"{path}: {name} is {json.dumps(value, ensure_ascii=False)[:80]}")
+    return kind(**values)
 
 
-def measured_outcome(constraint: Constraint, given: Given) -> Outcome:
-    """The outcome of a measured constraint: by comparison, and where there is a test, only if that confirms it."""
-    relation = relation_of(constraint)
-    try:
-        lower, upper = limits(constraint, given.base)
-    except NotRecounted as reason:
-        return Outcome(relation, "", remark=f"not decided: {reason}")
-    if given.measured is None:
-        return Outcome(relation, "", lower, upper, remark="it was not measured")
-    outcome = decided(Outcome(relation, "measured value", lower, upper, Value.exact(_short(given.measured.got))))
-    if outcome.satisfied and given.measured.confirmed is False:
-        return replace(outcome, satisfied=False, remark="it holds on the split, not with the confidence that is asked")
-    return outcome
-
-
-def keeps(function: Function, set: Set) -> str:
-    """How a stage after the solve stays in the set, by the kind of function and set."""
-    match function:
-        case Measured():
-            return "recheck"
-        case VectorNorm(name="entropy"):
-            return "assignment"
-        case VectorNorm():
-            return "project each step"
-        case MatrixFunction():
-            return "factors"
-        case Affine(terms=terms):
-            kinds = {keeps(f, set) for _, f in terms}
-            return kinds.pop() if len(kinds) == 1 else "project each step"
-    match set:
-        case Named(name="box"):
-            return "project each step"
-        case Named(name="codebook" | "values" | "scaled"):
-            return "assignment"
-        case Named(name="low_rank" | "tt" | "sum"):
-            return "factors"
-    return "support"
-
-
-def _short(value: Fraction | int | float) -> Fraction:
-    """A measured number as it stands in the certificate, so that whoever reads it decides the same."""
-    return Fraction(shown(taken(value))) if isinstance(value, float) else Fraction(value)
-
-
-def _bound(outcome: Outcome) -> Number | list[Number] | None:
-    ends = [written(b) for b in (outcome.lower, outcome.upper) if b is not None]
-    return None if not ends else ends[0] if len(ends) == 1 else ends
-
-
-def _split(function: Function) -> str | None:
-    if isinstance(function, Measured):
-        return function.split
-    splits = {_split(f) for _, f in function.terms} if isinstance(function, Affine) else set()
-    return splits.pop() if len(splits) == 1 else None
+def _fits(value: object, hint: Any) -> bool:
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return isinstance(value, str) and value in parts
+    if kind is list:
+        return isinstance(value, list) and all(_fits(v, parts[0]) for v in value)
+    if kind is Mapping:
+        return isinstance(value, dict) and all(_fits(v, parts[1]) for v in value.values())
+    return type(value) is hint and (hint is not float or math.isfinite(cast(float, value)))

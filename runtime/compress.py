@@ -35,7 +35,7 @@ def project_part(part: Part, out: list[Tensor], masks: list[Tensor] | None, m: M
             if key not in m.cache:
                 m.cache[key] = JointProjection(bounds_of(part, m), _shapes(part, out))
             outcome = m.cache[key].project_(out)
-            m.gaps[", ".join(part.labels)] = outcome.gap
+            m.gaps[part.labels] = outcome.gap
             if masks is not None:
                 for mask, kept in zip(masks, outcome.masks, strict=True):
                     mask.copy_(kept)

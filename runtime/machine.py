@@ -68,7 +68,7 @@ class Machine:
     last_loss: float = float("nan")  # mean over the last epoch
     epochs: int = 0  # epochs of data drawn since the start: the order of each is (seed, epochs)
     seconds: dict[str, float] = field(default_factory=dict)
-    gaps: dict[str, float] = field(default_factory=dict)  # of the last projection, by constraint labels
+    gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
     multipliers: dict[str, float] = field(default_factory=dict)  # of norm balls, in loss per unit of budget
     cache: dict[int, Any] = field(default_factory=dict)  # projections by step, with their warm starts
     good: dict[str, Tensor] = field(default_factory=dict)  # the network at the last good boundary

@@ -9,12 +9,20 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.golden_support import golden
+
+__all__ = ["golden"]
+
 # Before anything imports torch, and inherited by the processes that tests start. With more threads the same sums come
 # out in other orders, and two test processes on two cores slow each other down many times over.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write what the tests got over the golden files")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -30,6 +30,10 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def project_names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^A-Za-z0-9-]", requirement, maxsplit=1)[0].lower() for requirement in requirements}
+
+
 def written() -> list[Path]:
     """Every text of the project, without environments, build outputs and run directories."""
     folders = (*LAYERS, "prunelang", "specs", "tests", "benchmarks", "docs", "tools", ".ci", ".github")
@@ -107,9 +111,7 @@ def test_what_is_declared_is_locked() -> None:
     extras = project["optional-dependencies"]
     locked = set(re.findall(r"^([a-z0-9-]+)==", LOCK, re.MULTILINE))
     declared = [*project["dependencies"], *extras["snn"], *extras["test"], *extras["dev"]]
-    names = {re.match(r"[A-Za-z0-9-]+", requirement)[0].lower() for requirement in declared}  # type: ignore[index]
-    own_hooks = {"pre-commit", "prunelang"}
-    assert not names - locked - own_hooks
+    assert project_names(declared) <= locked | {"pre-commit", "prunelang"}
 
 
 # ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,6 +164,25 @@ def imported_at_once(path: Path, modules: set[str]) -> set[str]:
                 continue
         waiting.extend(ast.iter_child_nodes(node))
     return names & modules
+
+
+def third_parties(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"prunelang"}
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
+    distribution = {"sklearn": "scikit-learn"}
+    imported = {distribution.get(name, name) for path in SOURCES for name in third_parties(path)}
+    needed = project_names(PYPROJECT["project"]["dependencies"])
+    extras = project_names(PYPROJECT["project"]["optional-dependencies"]["snn"])
+    assert imported <= needed | extras
+    assert needed <= imported
 
 
 def test_no_import_cycles() -> None:

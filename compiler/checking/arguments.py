@@ -32,7 +32,7 @@ def plain_arguments(
         if argument.name is None:
             positional.append(value)
         elif argument.name in named:
-            world.report.error("P503", argument.span, f"`{to_unicode(argument.name)}` is given twice")
+            world.report.error("P542", argument.span, f"`{to_unicode(argument.name)}` is given twice")
             good = False
         else:
             at.setdefault(argument.name, argument)
@@ -45,7 +45,7 @@ def plain_arguments(
         where = at.get(error.argument)
         near = " or ".join(f"`{s}`" for s in error.suggestions)
         span = node.span if where is None else where.span if error.argument not in _names(signature) else where.value.span
-        world.report.error("P503", span, error.message, hint=f"did you mean {near}?" if near else None)
+        world.report.error("P542", span, error.message, hint=f"did you mean {near}?" if near else None)
         return None
 
 
@@ -77,4 +77,4 @@ def _plain(world: World, node: Expr, parameter: ArgumentParameter | None, local:
         case Items(items):
             inner = [_plain(world, item, None, local) for item in items]
             return WRONG if any(isinstance(x, Wrong) for x in inner) else tuple(inner)
-    return world.report.error("P503", node.span, f"arguments are plain values, not {kind_of(value)}")
+    return world.report.error("P542", node.span, f"arguments are plain values, not {kind_of(value)}")

@@ -132,7 +132,7 @@ def _instances(world: World, node: tree.Constraint) -> Iterator[tuple[tuple[str,
             if elements is None:
                 return
             if len(following) + len(elements) > MAX_INSTANCES:
-                world.report.error("P235", forall.span, f"this unrolls to more than {MAX_INSTANCES} constraints")
+                world.report.error("P233", forall.span, f"this unrolls to more than {MAX_INSTANCES} constraints")
                 return
             following.extend(((*names, n), {**local, forall.variable: v}) for n, v in elements)
         current = following

@@ -43,7 +43,7 @@ def teacher(world: World, node: Model) -> TeacherPlan | None:
     found = _constructor(world, node)
     if node.weights is None:
         message = f"`{to_unicode(node.name)}` is frozen and has no weights"
-        world.report.error("P508", node.span, message, hint='write `… from "weights.safetensors" frozen`')
+        world.report.error("P547", node.span, message, hint='write `… from "weights.safetensors" frozen`')
         return None
     if found is None or not _weights(world, node):
         return None
@@ -59,7 +59,7 @@ def _constructor(world: World, node: Model) -> tuple[Mapping[str, object], str] 
         if call.function in world.catalog.data:
             near = "it is a data set: write `data …`"
         where = function_span(call)
-        world.report.error("P501", where, f"there is no network `{to_unicode(call.function)}`", hint=near or _registering("model"))
+        world.report.error("P540", where, f"there is no network `{to_unicode(call.function)}`", hint=near or _registering("model"))
         return None
     values = plain_arguments(world, facts.signature, call.arguments, call)
     return None if values is None else (values, facts.text(values))
@@ -73,7 +73,7 @@ def _weights(world: World, node: Model) -> bool:
     if node.weights is None or node.weights.endswith(".safetensors"):
         return True
     world.report.error(
-        "P507", node.span, f"weights load from safetensors files alone, not from `{node.weights}`", hint="convert the file first"
+        "P546", node.span, f"weights load from safetensors files alone, not from `{node.weights}`", hint="convert the file first"
     )
     return False
 
@@ -95,7 +95,7 @@ def data(world: World, node: Data) -> DataPlan | None:
         if call.function in world.catalog.models:
             near = "it is a network: write `model net = …`"
         where = function_span(call)
-        world.report.error("P502", where, f"there is no data set `{to_unicode(call.function)}`", hint=near or _registering("data"))
+        world.report.error("P541", where, f"there is no data set `{to_unicode(call.function)}`", hint=near or _registering("data"))
         return None
     own = [p.name for p in facts.signature.parameters]
     loading = tuple(p for p in LOADING if p.name not in own)
@@ -105,7 +105,7 @@ def data(world: World, node: Data) -> DataPlan | None:
         return None
     share = Fraction(cast(Fraction, values["validation"]))
     if share == 1:
-        world.report.error("P503", _argument(call, "validation"), "`validation` leaves nothing to train on", hint="the default is 10%")
+        world.report.error("P542", _argument(call, "validation"), "`validation` leaves nothing to train on", hint="the default is 10%")
         return None
     return DataPlan(
         constructor=call.function,
@@ -133,7 +133,7 @@ def shapes_fit(world: World, network: ModelPlan, data: DataPlan, call: Call) -> 
     if wanted in offered:
         return True
     world.report.error(
-        "P509",
+        "P548",
         call.span,
         f"`{network.constructor}` takes inputs of {_shape(wanted)}; `{data.constructor}` gives {' or '.join(map(_shape, offered))}",
         hint=_fitting(world, network, offered),
@@ -178,5 +178,5 @@ def with_validation(world: World, plan: DataPlan, reads: bool, node: Data) -> Da
     if reads and own is False and plan.validation == 0:
         message = "something reads the validation split, and there is none"
         hint = "give it a share of train: `validation = 10%`, or name another split: `on = train`"
-        world.report.error("P506", node.span, message, hint=hint)
+        world.report.error("P545", node.span, message, hint=hint)
     return replace(plan, reads_validation=reads)

@@ -244,7 +244,7 @@ def _sum(world: World, node: SumOver, local: Locals) -> Value:
     if not variable_is_free(world, node.variable, local, node) or elements is None:
         return WRONG
     if len(elements) > MAX_INSTANCES:
-        return world.report.error("P235", node.span, f"this sum has {len(elements)} terms; the most is {MAX_INSTANCES}")
+        return world.report.error("P233", node.span, f"this sum has {len(elements)} terms; the most is {MAX_INSTANCES}")
     values = [evaluate(world, node.body, {**local, node.variable: element}) for _, element in elements]
     if any(isinstance(v, Wrong) for v in values):
         return WRONG

@@ -128,4 +128,4 @@ def tasks_fit(world: World, problem: Problem, task: Task | None) -> None:
         return
     for function, span in measured(problem, ()):
         if function.name in CLASSIFYING:
-            world.report.error("P505", span, f"`{function.name}` needs classes; this data set has numbers as targets", hint="use `mse(net)`")
+            world.report.error("P544", span, f"`{function.name}` needs classes; this data set has numbers as targets", hint="use `mse(net)`")

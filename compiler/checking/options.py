@@ -35,17 +35,16 @@ class Available:
 def read_options(world: World, model: type[M], node: Call, clocks: Available) -> M | None:
     """The options of a call as its model, or None after reporting everything that does not fit."""
     known = facts(model)
-    placed = _place(world, model, known, node)
-    good = placed is not None
+    placed, good = _place(world, model, known, node)
     values: dict[str, Any] = {}
-    for name, expr in (placed or {}).items():
+    for name, expr in placed.items():
         value = _value(world, model, known[name], expr, clocks)
         if value is None:
             good = False
         else:
             values[name] = value
-    missing = [f.name for f in known.values() if f.required and f.name not in (placed or {})]
-    if missing and placed is not None:
+    missing = [f.name for f in known.values() if f.required and f.name not in placed]
+    if missing and good:
         names = " and ".join(f"`{to_unicode(m)}`" for m in missing)
         hint = f"`{model.word}({missing[0]} = …)`: {known[missing[0]].doc}"
         world.report.error("P407", node.span, f"`{model.word}` needs {names}", hint=hint)
@@ -53,7 +52,8 @@ def read_options(world: World, model: type[M], node: Call, clocks: Available) ->
     return model(**values) if good else None
 
 
-def _place(world: World, model: type[Options], known: dict[str, OptionFacts], node: Call) -> dict[str, Expr] | None:
+def _place(world: World, model: type[Options], known: dict[str, OptionFacts], node: Call) -> tuple[dict[str, Expr], bool]:
+    """The expressions by option, and whether every argument found its option."""
     aliases = _aliases(model)
     placed: dict[str, Expr] = {}
     order = list(known)
@@ -63,7 +63,7 @@ def _place(world: World, model: type[Options], known: dict[str, OptionFacts], no
             left = [n for n in order if n not in placed]
             if not left:
                 world.report.error("P403", argument.span, f"`{model.word}` takes fewer options", hint=_all(known))
-                return None
+                return placed, False
             name = left[0]
         else:
             name = aliases.get(argument.name, argument.name)
@@ -75,7 +75,7 @@ def _place(world: World, model: type[Options], known: dict[str, OptionFacts], no
             good = False
         else:
             placed[name] = argument.value
-    return placed if good else None
+    return placed, good
 
 
 def _aliases(model: type[Options]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from prunelang.dsl.spans import Span
 What = Literal["model", "data", "let", "param"]
 
 STATEMENT_WORDS: Final = (
-    "language", "model", "data", "freeze", "let", "param", "minimize", "maximize", "subject", "to", "pretrain",
-    "finetune", "solve", "report", "minimizing", "frozen",
+    "language", "model", "data", "freeze", "let", "param", "minimize", "maximize", "subject", "pretrain", "finetune",
+    "solve", "report",
 )  # fmt: skip
 CLAUSE_WORDS: Final = ("with", "for", "until", "from", "in", "except", "forall", "true", "false")
 CONSTANTS: Final = ("base", "pi", "dense", "auto")

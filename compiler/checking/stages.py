@@ -135,8 +135,19 @@ def training(world: World, node: Stage, target: Goal | None) -> StagePlan | None
     return StagePlan(node.kind, losses, optimizer, duration, until, span=node.span)
 
 
+def clauses_alone(world: World, node: Solve) -> None:
+    """What follows a solver that is itself wrong: errors in its clauses are reported all the same."""
+    duration = _duration(world, node.duration, outer=True)
+    clocks = _stage_clocks(duration, None)
+    _optimizer(world, node.optimizer, Available({**clocks.start, "k": 0.0}, {**clocks.end, "k": 0.0}))
+    _until(world, node.until)
+
+
 def solve_stage(world: World, found: Solving, target: Goal | None) -> StagePlan | None:
     node, solver, because = found.node, found.solver, ""
+    if found.auto and target is None:
+        clauses_alone(world, node)
+        return None
     if found.auto and target is not None:
         solver, because = choose(target.problem)
     outer = solver is not None and solver.outer

@@ -14,10 +14,7 @@ from prunelang.compiler.checking.reporter import Reporter
 from prunelang.compiler.checking.scope import Scope
 from prunelang.compiler.checking.selectors import Selectors
 from prunelang.compiler.checking.values import WRONG, Value, Wrong
-try:
-    from prunelang.dsl.formatter import format_expr
-except ImportError:
-    format_expr = lambda n: "?"
+from prunelang.dsl.printer import format_expr
 from prunelang.dsl.spans import Source, Span
 from prunelang.dsl.tree import Call, Comparison, Expr, Membership, Name, Node
 
@@ -69,7 +66,7 @@ class World:
     def needs_table(self, span: Span) -> Wrong:
         """The value of what asks the network for something that is not known."""
         if self.building:
-            return self.report.error("P503", span, "arguments of networks and data sets cannot depend on a network")
+            return self.report.error("P542", span, "arguments of networks and data sets cannot depend on a network")
         return WRONG
 
     def names_in(self, expr: Expr) -> frozenset[str]:

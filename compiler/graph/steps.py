@@ -71,7 +71,7 @@ class Prox(Step):
 
     target: str
     source: Combination
-    function: Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm0", "group_norm1"]
+    function: Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm1"]
     weight: Schedule
     over: str
     by: str = ""

@@ -35,7 +35,7 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.optimizers import Sgd
 from prunelang.compiler.options import option
-from prunelang.compiler.problem import Count, GroupCount, Problem, Term, VectorNorm, tensors_of
+from prunelang.compiler.problem import Count, Problem, Term, VectorNorm, tensors_of
 from prunelang.compiler.schedule import SCHEDULES, Apply, Clock, Schedule, constant, evaluate
 from prunelang.compiler.solvers.base import Refusal, Solver
 from prunelang.dsl.diagnostics import Diagnostic
@@ -62,7 +62,7 @@ TAKES = frozenset(
 )
 # The pull of the penalty over one inner loop of N steps is about r = μ·N·lr/(1−β): the automatic schedule takes it from
 # a nudge to a weld. The caps keep the penalty alone well inside its stable range.
-FIRST_PULL, LAST_PULL, STABLE_SHARE = 0.1, 10.0, 0.25
+FIRST_PULL, LAST_PULL, STABLE_SHARE = 0.05, 5.0, 0.25
 
 
 class AbstractSplitting(Solver):
@@ -70,7 +70,7 @@ class AbstractSplitting(Solver):
 
     outer: ClassVar[bool] = True
     constraints: ClassVar[frozenset[tuple[str, str]]] = TAKES
-    penalties: ClassVar[frozenset[str]] = frozenset({"count", "group count", "norm1", "norm2", "group_norm1"})
+    penalties: ClassVar[frozenset[str]] = frozenset({"count", "norm1", "norm2", "group_norm1"})
 
     steps: int
     method: Literal["augmented", "penalty"]
@@ -198,7 +198,7 @@ def _geometric(first: float, last: float, steps: int) -> Schedule:
     return Apply("*", (_rounded(first), Apply("^", (a, Clock("k")))))
 
 
-PenaltyFunction = Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm0", "group_norm1"]
+PenaltyFunction = Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm1"]
 
 
 def penalty_function(term: Term) -> tuple[PenaltyFunction, str]:
@@ -206,8 +206,6 @@ def penalty_function(term: Term) -> tuple[PenaltyFunction, str]:
     match term.function:
         case Count():
             return "norm0", ""
-        case GroupCount(by=by):
-            return "group_norm0", by
         case VectorNorm(name="norm1"):
             return "norm1", ""
         case VectorNorm(name="norm2", power=power):

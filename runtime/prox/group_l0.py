@@ -19,7 +19,7 @@ from prunelang.runtime.prox.structure import group_sums, spread_groups
 class GroupL0(AbstractProjection):
     """``C = {x : Σ_g 1[x_g ≠ 0] ≤ κ}`` over the groups of all tensors. `kappa`: groups, ≥ 0.
 
-    `by`: filter or row (slices of dimension 0), channel (of dimension 1), column (of the matrix shape[0] × ∏ shape[1:]).
+    `by`: filter or row (slices of dimension 0), channel (of dimension 1), column (of shape[0] × ∏ shape[1:]).
     """
 
     name = "group_l0"
@@ -48,4 +48,4 @@ class GroupL0(AbstractProjection):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return tuple(cls(3, by) for by in GROUPINGS) + (cls(0), cls(1000, "column"))
+        return (*(cls(3, by) for by in GROUPINGS), cls(0), cls(1000, "column"))

@@ -43,4 +43,4 @@ class GroupL1(AbstractOperator):
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
-        return tuple(cls(0.8, by) for by in GROUPINGS) + (cls(0.0),)
+        return (*(cls(0.8, by) for by in GROUPINGS), cls(0.0))

@@ -56,8 +56,8 @@ class JointProjection:
     """The projection onto the intersection of `constraints` over the named tensors of `shapes`, in that order.
 
     Raises `CrossingSets` where the constraints do not nest, `ValueError` where one names an unknown tensor, and
-    `InfeasibleBounds` (here, or when projecting) where nothing satisfies them. State is a warm start: it changes the
-    time that a projection takes, not its result.
+    `InfeasibleBounds` (here, or when projecting) where nothing satisfies them. The state kept between calls
+    changes the time that a projection takes, never its result.
     """
 
     def __init__(self, constraints: Sequence[Bound], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -79,7 +79,6 @@ class JointProjection:
         self.counted = {t for b in (*self.counts, *self.weighted) for t in b.tensors}
         self.exactness = exactness(constraints)
         self._selectors = {c.name: Selector() for c in self.counts}
-        self._tau = [0.0] * len(self.weighted)
 
     @torch.no_grad()
     def project_(self, tensors: Sequence[Tensor]) -> Outcome:
@@ -116,7 +115,6 @@ class JointProjection:
         kept = {t: int(m.sum()) if t in alive else m.numel() for t, m in masks.items()}
         left = {t: v.detach() * masks[t] if t in alive else v.detach() for t, v in values.items()}
         for c in self.counts:
-            assert c.most is not None or c.least == 0
             if c.most is None or sum(kept[t] for t in c.tensors) <= c.most:
                 continue
             room = c.most - sum(kept[t] for t in c.tensors if t in self.pinned)
@@ -145,7 +143,7 @@ class JointProjection:
         if not price and not self.weighted and not self.blocks.keys() & self.counted:
             items, gap = allocate(profiles, counts, pinned=self.pinned).items, 0.0
         else:
-            priced = Priced(profiles, counts, self.weighted, self.pinned, self._tau)
+            priced = Priced(profiles, counts, self.weighted, self.pinned)
             items = priced.solve()
             gap = priced.gap(items)
         masks = {}
@@ -165,7 +163,9 @@ class JointProjection:
 
     def _expand(self, t: str, mask: Tensor) -> Tensor:
         block = self.blocks.get(t)
-        return mask.view(self.shapes[t]) if block is None else block_mask(mask, self.shapes[t], block.rows, block.columns)
+        if block is None:
+            return mask.view(self.shapes[t])
+        return block_mask(mask, self.shapes[t], block.rows, block.columns)
 
     def _alternate(self, values: Mapping[str, Tensor], alive: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
         """Groups at given prices, then counts within those groups; the best of a few rounds, under the least bound."""

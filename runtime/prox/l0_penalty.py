@@ -44,7 +44,7 @@ class L0Penalty(AbstractOperator):
 
 
 def hard_(tensor: Tensor, threshold: float) -> None:
-    """Zeroes the entries with ``|x| ≤ threshold``. The threshold is compared as it is, not as it rounds to the dtype."""
+    """Zeroes the entries with ``|x| ≤ threshold``. The threshold is not rounded to the dtype first."""
     level = torch.tensor(threshold, dtype=tensor.dtype)
     if float(level) > threshold:
         level = torch.nextafter(level, torch.zeros_like(level))

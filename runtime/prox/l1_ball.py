@@ -40,14 +40,14 @@ class L1Ball(AbstractProjection):
     def project_(self, x: Tensors) -> None:
         if self.contains(x):
             return
-        step = soft_threshold(x, self.kappa)
+        step, doubled = soft_threshold(x, self.kappa), 1
         while True:
             for t in x:
                 soft_(t, step)
-            excess = exact_power_sum(x, 1) - Fraction(self.kappa)
-            if excess <= 0:
+            if self.contains(x):
                 return
-            step = max(2 * step if step < 1e-6 * self.kappa else 0.0, shrink(x, float(excess)))
+            excess = float(exact_power_sum(x, 1) - Fraction(self.kappa))
+            step, doubled = doubled * further_threshold(x, excess), 2 * doubled
 
     @classmethod
     def examples(cls) -> tuple[Self, ...]:
@@ -67,12 +67,12 @@ def soft_threshold(x: Tensors, kappa: float) -> float:
             over = u > t
             above += float(over.sum())
             total += float(u.mul_(over).sum())
-        if above == active or above == 0:
+        if above in (active, 0):
             return t
         t, active = max(t, (total - kappa) / above), int(above)
 
 
-def shrink(x: Tensors, excess: float) -> float:
+def further_threshold(x: Tensors, excess: float) -> float:
     """A further threshold that takes off at least `excess`, large enough for the dtype to notice."""
     largest = max(float(t.detach().abs().max()) for t in x if t.numel())
     entries = sum(int(t.detach().count_nonzero()) for t in x)

@@ -35,15 +35,15 @@ class Affine:
 
 @dataclass
 class Priced:
-    """The problem; `solve` does the work. `tau` carries over between calls as a warm start."""
+    """The problem; `solve` does the work. It starts afresh each time, so that a resumed run repeats it to the bit."""
 
     profiles: Mapping[str, Profile]
     counts: Sequence[CountBound]
     weighted: Sequence[CountBound | ChoiceBound]
     pinned: frozenset[str]
-    tau: list[float]
 
     def __post_init__(self) -> None:
+        self.tau = [0.0] * len(self.weighted)
         self.ways = {t: ways_of(t, self.weighted) for t in self.profiles}
         self.around = {t: [c.name for c in self.counts if t in c.tensors] for t in self.profiles}
         self.multipliers = {c.name: 0.0 for c in self.counts}  # λ_S of the last allocation
@@ -150,7 +150,8 @@ class Priced:
         thresholds = self.thresholds()
         spent = {c.name: held({t: self.profiles[t] for t in c.tensors}, items) for c in self.counts}
         room = [-self.excess(r, items) for r in range(len(self.weighted))]
-        queue = [(-self.worth(t, items[t], thresholds), t) for t in self.profiles if self.worth(t, items[t], thresholds)]
+        worths = {t: self.worth(t, items[t], thresholds) for t in self.profiles}
+        queue = [(-worth, t) for t, worth in worths.items() if worth]
         heapq.heapify(queue)
         for _ in range(FILLS):
             if not queue:
@@ -159,14 +160,13 @@ class Priced:
             profile, j = self.profiles[t], items[t]
             rival = -queue[0][0] * max(thresholds[t], 1e-300) if queue else 0.0
             wanted = max(j + 1, profile.above(root(rival)))
-            added = most_where(lambda n, t=t, j=j: self.fits(t, j, j + n, spent, room), wanted - j)  # type: ignore[misc]
-            if added == 0:
+            to = self.furthest(t, j, wanted, spent, room)
+            if to == j:
                 continue
-            more = profile.positions(j + added) - profile.positions(j)
             for c in self.around[t]:
-                spent[c] += more
-            room = [left - self.rise(r, t, j, j + added) for r, left in enumerate(room)]
-            items[t] = j + added
+                spent[c] += profile.positions(to) - profile.positions(j)
+            room = [left - self.rise(r, t, j, to) for r, left in enumerate(room)]
+            items[t] = to
             worth = self.worth(t, items[t], thresholds)
             if worth:
                 heapq.heappush(queue, (-worth, t))
@@ -181,6 +181,14 @@ class Priced:
         if t not in bound.tensors:
             return 0
         return cost(bound, t, profile.positions(to)) - cost(bound, t, profile.positions(j))
+
+    def furthest(self, t: str, j: int, wanted: int, spent: Mapping[str, int], room: Sequence[int]) -> int:
+        """The most items of tensor t, up to `wanted`, for which every bound has room."""
+        low, high = j, wanted
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.fits(t, j, middle, spent, room) else (low, middle - 1)
+        return low
 
     def fits(self, t: str, j: int, to: int, spent: Mapping[str, int], room: Sequence[int]) -> bool:
         more = self.profiles[t].positions(to) - self.profiles[t].positions(j)
@@ -228,12 +236,3 @@ def least_where(holds: Callable[[float], bool], start: float) -> float:
         middle = (low * high) ** 0.5 if high > 4 * low else (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high
-
-
-def most_where(holds: Callable[[int], bool], limit: int) -> int:
-    """The greatest n ≤ limit at which `holds`, which is true up to some point."""
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle - 1)
-    return low

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,7 +83,7 @@ class Profile:
         # No float of this dtype lies between the threshold and its rounding.
         return self.items - self._search(key, "right" if rounded <= threshold else "left")
 
-    def _search(self, key: int, side: str) -> int:
+    def _search(self, key: int, side: Literal["left", "right"]) -> int:
         if isinstance(self.ordered, np.ndarray):
             return int(self.ordered.searchsorted(self.ordered.dtype.type(key), side=side))
         wanted = torch.tensor(key, dtype=self.ordered.dtype, device=self.ordered.device)

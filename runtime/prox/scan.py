@@ -52,11 +52,11 @@ def key_value(key: int, dtype: torch.dtype) -> float:
 
 
 def in_memory_order(tensor: Tensor) -> Tensor:
-    """All entries as a vector, in the order of memory where that needs no copy (`channels_last`), else as they stand."""
+    """All entries as a vector: in the order of memory where that saves a copy (`channels_last`), else by index."""
     tensor = tensor.detach()
     if tensor.is_contiguous():
         return tensor.view(-1)
-    order = sorted(range(tensor.dim()), key=lambda d: (-tensor.stride(d), -tensor.shape[d]))
+    order = sorted(range(tensor.dim()), key=lambda d: (tensor.stride(d), tensor.shape[d]), reverse=True)
     dense = tensor.permute(order)
     return dense.view(-1) if dense.is_contiguous() else tensor.reshape(-1)
 
@@ -84,7 +84,7 @@ class HostScan:
         for bits, c in zip(self.bits, shares(self.sizes, count), strict=True):
             picked.append(bits.take(random.integers(0, bits.size, c)) if c else bits[:0])
         keys = np.concatenate(picked)
-        return (keys + keys) >> self.unsigned(1)
+        return np.asarray((keys + keys) >> self.unsigned(1))
 
     def count(self, lo: int, hi: int, gather: bool) -> tuple[int, int, np.ndarray]:
         """``#{key ≥ hi}``, ``#{key ≥ lo}`` and, with `gather`, the keys in [lo, hi). Raises `NonFinite`."""
@@ -105,9 +105,9 @@ class HostScan:
                     raise NonFinite(index)
                 np.greater_equal(k, high, out=over)
                 np.greater_equal(k, low, out=within[:n])
-                upper += np.count_nonzero(over)
+                upper += int(np.count_nonzero(over))
                 if not gather:
-                    lower += np.count_nonzero(within[:n])
+                    lower += int(np.count_nonzero(within[:n]))
                     continue
                 w = (n + 7) // 8  # eight entries at a time: few words hold a candidate
                 keys[n : 8 * w], above[n : 8 * w], within[n : 8 * w] = largest, False, False
@@ -122,7 +122,7 @@ class HostScan:
         inside = inside[inside - low < high - low]
         return upper, upper + inside.size, inside >> self.unsigned(1)
 
-    def kth(self, keys: np.ndarray, rank: int) -> tuple[int, int, int]:
+    def kth(self, keys: Any, rank: int) -> tuple[int, int, int]:
         """The `rank`-th largest of `keys` (1-based), how many are greater, and how many are equal."""
         at = keys.size - rank
         key = np.partition(keys, at)[at]
@@ -145,7 +145,7 @@ class DeviceScan:
         waiting: list[Tensor] = []
         room = self.chunk
         for flat in self.flat:
-            for part in flat.split(self.chunk) if flat.numel() else ():
+            for part in torch.split(flat, self.chunk) if flat.numel() else ():
                 if waiting and (part.numel() > room or part.device != waiting[0].device):
                     yield torch.cat(waiting).bitwise_and_(self.mask)
                     waiting, room = [], self.chunk
@@ -180,7 +180,7 @@ class DeviceScan:
             raise NonFinite(next(i for i, f in enumerate(self.flat) if bool(((f & self.mask) >= self.infinity).any())))
         return upper, lower, torch.cat(found)
 
-    def kth(self, keys: Tensor, rank: int) -> tuple[int, int, int]:
+    def kth(self, keys: Any, rank: int) -> tuple[int, int, int]:
         """The `rank`-th largest of `keys` (1-based), how many are greater, and how many are equal."""
         key = keys.kthvalue(keys.numel() - rank + 1).values
         value, greater, equal = torch.stack([key.to(torch.int64), (keys > key).sum(), (keys == key).sum()]).tolist()

@@ -20,13 +20,13 @@ def matrix_shape(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def n_of_m_mask(tensor: Tensor, n: int, m: int) -> Tensor:
-    """The n largest magnitudes of every m consecutive columns, ties to the lowest column; a shorter last part keeps n."""
+    """The n largest magnitudes of every m consecutive columns, ties to the lowest; a shorter last part keeps n."""
     matrix = as_matrix(tensor.detach()).abs()
     rows, columns = matrix.shape
-    cells = F.pad(matrix, (0, -columns % m), value=-1.0).view(rows, -1, m)
+    cells = F.pad(matrix, (0, -columns % m), value=-1.0).view(rows, -(-columns // m), m)
     best = cells.sort(dim=-1, descending=True, stable=True).indices[..., :n]
     mask = torch.zeros_like(cells, dtype=torch.bool).scatter_(-1, best, True)
-    return mask.view(rows, -1)[:, :columns].reshape(tensor.shape)
+    return mask.flatten(1)[:, :columns].reshape(tensor.shape)
 
 
 def surplus(value: Tensor, alive: Tensor | None, price: float) -> Tensor:

@@ -14,7 +14,7 @@ LIMB = 32  # bits of the parts that are added up in int64: exact below 2³¹ ent
 
 def chunks(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Views (copies, where a layout asks for them) of at most CHUNK entries."""
-    return [part for t in tensors if t.numel() for part in t.detach().reshape(-1).split(CHUNK)]
+    return [part for t in tensors if t.numel() for part in torch.split(t.detach().reshape(-1), CHUNK)]
 
 
 def power_sum(tensors: Sequence[Tensor], power: int) -> float:
@@ -32,11 +32,12 @@ def exact_power_sum(tensors: Sequence[Tensor], power: int) -> Fraction:
     for part in chunks(tensors):
         mantissa, exponent = torch.frexp(part.double().abs())
         m = (mantissa * 2.0**53).long()
-        exponents, place = exponent.unique(return_inverse=True)
+        least = int(exponent.min())
+        bins = int(exponent.max()) - least + 1
         for shift, limb in limbs(m, power):
-            sums = torch.zeros(exponents.numel(), dtype=torch.int64, device=part.device).index_add_(0, place, limb)
-            for e, s in zip(exponents.tolist(), sums.tolist(), strict=True):
-                total += s * Fraction(2) ** (shift + power * (e - 53))
+            sums = torch.zeros(bins, dtype=torch.int64, device=part.device).index_add_(0, exponent - least, limb)
+            for e, s in enumerate(sums.tolist(), least - 53):
+                total += s * Fraction(2) ** (shift + power * e) if s else 0
     return total
 
 
@@ -53,7 +54,7 @@ def limbs(m: Tensor, power: int) -> list[tuple[int, Tensor]]:
 def at_most(tensors: Sequence[Tensor], power: int, bound: float | Fraction) -> bool:
     """Whether ``Σ |x_i|^power ≤ bound`` holds exactly. The exact sum is formed only where float64 cannot tell."""
     near, entries = power_sum(tensors, power), sum(t.numel() for t in tensors)
-    slack = near * (entries + 2) * 2.0**-52
+    slack = near * (entries + 2) * 2.0**-52 + entries * 2.0**-1021  # rounding, and squares that underflow
     if near + slack < bound:
         return True
     if near - slack > bound:

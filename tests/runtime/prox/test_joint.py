@@ -21,8 +21,6 @@ from prunelang.compiler.joint import (
     NofMBound,
     Pinned,
     exactness,
-    from_json,
-    to_json,
 )
 from prunelang.runtime.prox.joint import JointProjection
 from prunelang.runtime.prox.laminar import InfeasibleBounds
@@ -157,7 +155,8 @@ def test_laminar_families_are_exact() -> None:
 def weighted(rng: np.random.Generator, shapes: Shapes, name: str) -> Bound:
     if rng.random() < 0.5:
         a = {t: int(rng.integers(1, 9)) for t in shapes}
-        return CountBound(name, a, 3, None, 3 + int(rng.integers(0, 1 + sum(a[t] * prod(s) for t, s in shapes.items()))))
+        dense = sum(a[t] * prod(s) for t, s in shapes.items())
+        return CountBound(name, a, 3, None, 3 + int(rng.integers(0, 1 + dense)))
     ways = {t: (("dense", 0, 4 * prod(s)), ("bitmask", 4, prod(s) // 2), ("csr", 6, 1)) for t, s in shapes.items()}
     least = sum(min(c for _, _, c in w) for w in ways.values())
     return ChoiceBound(name, ways, 7 + int(rng.integers(least, 1 + 4 * sum(prod(s) for s in shapes.values()))), 7)
@@ -207,3 +206,132 @@ def test_groups_and_blocks_with_counts_are_feasible_within_their_gap() -> None:
         assert -1e-6 <= distance <= gap + 1e-6 * max(gap, 1.0), bounds
         optimal += distance <= 1e-6
     assert optimal >= 75
+
+
+def test_two_laminar_examples_by_hand() -> None:
+    """Global 3 with 2 from `a` reserved, and 2:4 inside `a`: the reserve holds against larger entries of `b`."""
+    bounds = [
+        CountBound("all", {"a": 1, "b": 1}, upper=3),
+        CountBound("some", {"a": 1}, lower=2),
+        NofMBound("cells", ("a",), 2, 4),
+    ]
+    a, b = torch.tensor([[1.0, -2.0, 3.0, 0.5]]), torch.tensor([9.0, -8.0, 7.0])
+    outcome = JointProjection(bounds, {"a": (1, 4), "b": (3,)}).project_([a, b])
+    assert a.tolist() == [[0.0, -2.0, 3.0, 0.0]]
+    assert b.tolist() == [9.0, 0.0, 0.0]
+    assert (outcome.loss, outcome.gap, outcome.exact) == (1 + 0.25 + 64 + 49, 0.0, True)
+
+
+def test_a_kept_zero_counts_towards_a_lower_bound() -> None:
+    x = torch.tensor([0.0, 5.0, 0.0])
+    outcome = JointProjection([CountBound("some", {"x": 1}, lower=2, upper=2)], {"x": (3,)}).project_([x])
+    assert outcome.masks[0].tolist() == [True, True, False]
+
+
+def test_ties_go_to_the_lowest_global_index() -> None:
+    tensors = [torch.ones(3), torch.ones(2, 2), torch.ones(3)]
+    shapes = {"b": (3,), "c": (2, 2), "a": (3,)}
+    for lower in (None, 1):  # by selection, and by allocation
+        outcome = JointProjection([CountBound("n", {"a": 2, "c": 2, "b": 2}, 0, lower, 11)], shapes).project_(
+            [t.clone() for t in tensors]
+        )
+        assert [int(m.sum()) for m in outcome.masks] == [3, 2, 0]
+        assert outcome.masks[1].tolist() == [[True, True], [False, False]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_thousands_of_entries_in_every_dtype(dtype: torch.dtype) -> None:
+    """One plain count is the ℓ0 ball; a price for all tensors alike gives the same; the gap of a real one is small."""
+    g = torch.Generator().manual_seed(0)
+    v = {"a": torch.randn(40, 50, generator=g).to(dtype), "b": 2 * torch.randn(3000, generator=g).to(dtype)}
+    shapes = {t: tuple(x.shape) for t, x in v.items()}
+    plain = CountBound("plain", {"a": 1, "b": 1}, upper=700)
+    one = JointProjection([plain], shapes).project_([x.clone() for x in v.values()])
+    two = JointProjection([plain, CountBound("floor", {"b": 1}, lower=1)], shapes).project_(
+        [x.clone() for x in v.values()]
+    )
+    assert all(torch.equal(p, q) for p, q in zip(one.masks, two.masks, strict=True))
+    costly = CountBound("macs", {"a": 100, "b": 7}, upper=30_000)
+    found = JointProjection([plain, costly], shapes).project_([x.clone() for x in v.values()])
+    assert sum(int(m.sum()) for m in found.masks) <= 700
+    assert found.loss >= one.loss
+    assert 0 <= found.gap <= 1e-3 * found.loss
+
+
+def test_repeated_projections_agree_to_the_bit() -> None:
+    g = torch.Generator().manual_seed(0)
+    shapes = {"a": (30, 20), "b": (500,)}
+    bounds = [
+        CountBound("plain", {"a": 1, "b": 1}, upper=300),
+        CountBound("macs", {"a": 9, "b": 2}, upper=1500),
+        ChoiceBound("bytes", {"a": (("csr", 6, 31), ("dense", 0, 2400)), "b": (("bitmask", 4, 63),)}, 1700),
+    ]
+    kept = JointProjection(bounds, shapes)
+    for _ in range(3):
+        v = [torch.randn(s, generator=g) for s in shapes.values()]
+        first = kept.project_([x.clone() for x in v])
+        second = JointProjection(bounds, shapes).project_([x.clone() for x in v])
+        assert all(torch.equal(p, q) for p, q in zip(first.masks, second.masks, strict=True))
+        assert (first.loss, first.gap) == (second.loss, second.gap)
+
+
+def test_idempotent_where_exact() -> None:
+    rng = np.random.default_rng(5)
+    bounds = [CountBound("all", {"a": 1, "b": 1}, upper=6), CountBound("a", {"a": 1}, lower=1, upper=3)]
+    projection = JointProjection(bounds, {"a": (8,), "b": (3, 3)})
+    for _ in range(20):
+        once = [torch.from_numpy(rng.integers(-4, 5, s).astype(np.float32)) for s in ((8,), (3, 3))]
+        projection.project_(once)
+        twice = [t.clone() for t in once]
+        assert projection.project_(twice).loss == 0.0
+        assert all(torch.equal(p, q) for p, q in zip(once, twice, strict=True))
+
+
+def test_crossing_sets_are_refused_by_name() -> None:
+    shapes = {"a": (4, 4), "b": (4,), "c": (4,)}
+    crossing: list[tuple[Bound, Bound]] = [
+        (CountBound("left", {"a": 1, "b": 1}, upper=3), CountBound("right", {"b": 2, "c": 2}, upper=3)),
+        (NofMBound("left", ("a",), 1, 2), GroupBound("right", ("a",), "column", 2)),
+        (BlockBound("left", ("a",), 2, 2), NofMBound("right", ("a",), 2, 4)),
+        (Pinned("left", ("a",)), NofMBound("right", ("a",), 2, 4)),
+    ]
+    for pair in crossing:
+        with pytest.raises(CrossingSets, match=r"left.*right|right.*left") as caught:
+            JointProjection(pair, shapes)
+        assert set(caught.value.names) == {"left", "right"}
+    assert exactness([Pinned("p", ("a",)), CountBound("n", {"a": 1, "b": 1}, upper=20)]) == "exact"
+
+
+def test_infeasible_bounds_are_named() -> None:
+    shapes = {"a": (4,), "b": (4,)}
+    for bounds in (
+        [CountBound("low", {"a": 1}, lower=5)],
+        [CountBound("low", {"a": 1}, lower=3), CountBound("high", {"a": 1, "b": 1}, upper=2)],
+        [Pinned("pin", ("a",)), CountBound("high", {"a": 1}, upper=3)],
+        [Pinned("pin", ("a",)), CountBound("macs", {"a": 3, "b": 1}, upper=11)],
+        [ChoiceBound("bytes", {"a": (("csr", 4, 9), ("dense", 0, 16))}, 8)],
+    ):
+        with pytest.raises(InfeasibleBounds) as caught:
+            JointProjection(bounds, shapes).project_([torch.ones(4), torch.ones(4)])
+        assert caught.value.name == bounds[-1].name
+
+
+def test_refuses_bad_input() -> None:
+    with pytest.raises(ValueError, match="fc9"):
+        JointProjection([Pinned("pin", ("fc9",))], {"a": (4,)})
+    with pytest.raises(ValueError, match="share a name"):
+        JointProjection([Pinned("p", ("a",)), Pinned("p", ("a",))], {"a": (4,)})
+    projection = JointProjection([CountBound("n", {"b": 1}, upper=1)], {"a": (4,), "b": (2,)})
+    with pytest.raises(ValueError, match="shapes"):
+        projection.project_([torch.ones(4), torch.ones(3)])
+    with pytest.raises(NonFinite) as caught:
+        projection.project_([torch.ones(4), torch.tensor([1.0, float("nan")])])
+    assert caught.value.index == 1
+
+
+def test_empty_tensors() -> None:
+    shapes = {"a": (0, 3), "b": (5,)}
+    bounds = [CountBound("n", {"a": 1, "b": 3}, upper=7), NofMBound("cells", ("a",), 1, 2)]
+    outcome = JointProjection(bounds, shapes).project_([torch.empty(0, 3), torch.arange(5.0)])
+    assert outcome.masks[1].tolist() == [False, False, False, True, True]
+    assert outcome.masks[0].shape == (0, 3)

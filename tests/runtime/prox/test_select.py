@@ -126,7 +126,8 @@ def test_layouts_and_parameters() -> None:
 def test_mixed_dtypes_are_ranked_by_value() -> None:
     tensors = [torch.tensor([1.0, 2.0, 3.0], dtype=torch.bfloat16), torch.tensor([2.0, 2.5, 0.1])]
     project_topk_(tensors, 3)
-    assert tensors[0].tolist() == [0.0, 2.0, 3.0] and tensors[1].tolist() == [0.0, 2.5, 0.0]
+    assert tensors[0].tolist() == [0.0, 2.0, 3.0]
+    assert tensors[1].tolist() == [0.0, 2.5, 0.0]
 
 
 def test_flush_to_zero_does_not_change_the_count() -> None:

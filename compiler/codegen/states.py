@@ -1,0 +1,84 @@
+"""One emitter per kind of state: its declaration in the script."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from prunelang.compiler.codegen.expressions import quoted
+from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.graph import (
+    Buffers,
+    Copy,
+    Data,
+    Dual,
+    Latent,
+    Level,
+    Optimizer,
+    Outer,
+    Rest,
+    State,
+    Support,
+    Weights,
+    walk,
+)
+
+
+@singledispatch
+def emit_state(node: State, p: Program) -> None:
+    raise TypeError(f"no emitter for {type(node).__name__}")
+
+
+@emit_state.register(Weights)
+@emit_state.register(Rest)
+def _(node: Weights | Rest, p: Program) -> None:
+    if node.tensors:
+        p.writer.call(f"{p.name(node.name)} = {p.helper('parameters')}(", ["net", *map(quoted, node.tensors)])
+
+
+@emit_state.register
+def _(node: Buffers, p: Program) -> None:
+    """They live in the network; the steps that change them go through it."""
+    p.writer.comment(f"{node.line()}   (in net)")
+
+
+@emit_state.register
+def _(node: Data, p: Program) -> None:
+    p.writer.comment(node.line())
+
+
+@emit_state.register
+def _(node: Copy, p: Program) -> None:
+    p.writer.line(f"{p.name(node.name)} = [torch.zeros_like(w.detach()) for w in {p.name(node.of)}]")
+
+
+@emit_state.register
+def _(node: Dual, p: Program) -> None:
+    p.writer.line(f"{p.name(node.name)} = [torch.zeros_like(w.detach()) for w in {p.name(node.like)}]")
+
+
+@emit_state.register
+def _(node: Latent, p: Program) -> None:
+    p.writer.comment(node.line())
+    zero = "torch.zeros_like(w.detach()).requires_grad_(True)"
+    p.writer.line(f"{p.name(node.name)} = [{zero} for w in {p.name(node.of)}]")
+
+
+@emit_state.register
+def _(node: Support, p: Program) -> None:
+    ones = "torch.ones_like(w, dtype=torch.bool)"
+    p.writer.line(f"{p.name(node.name)} = [{ones} for w in {p.name(node.of)}]  # kept positions")
+
+
+@emit_state.register
+def _(node: Level, p: Program) -> None:
+    """A level with a schedule is set where its loop begins."""
+    scheduled = {n for step in walk(p.graph.program) if isinstance(step, Outer) for n in step.levels}
+    if node.name not in scheduled:
+        p.writer.line(f"{p.name(node.name)} = 0.0")
+
+
+@emit_state.register
+def _(node: Optimizer, p: Program) -> None:
+    """A fresh one is made where its loop begins."""
+    if node.policy == "kept":
+        p.writer.line(f"{p.name(node.name)}: torch.optim.Optimizer | None = None")

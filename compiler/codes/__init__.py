@@ -1,0 +1,31 @@
+"""The catalogue of diagnostics: for each stable code a title, what it means, why it is so, and how to mend it.
+
+P1xx syntax · P2xx meaning · P3xx proofs about budgets · P4xx solvers and stages · P5xx data, weights, files, arguments.
+"""
+
+from __future__ import annotations
+
+from prunelang.compiler.codes.base import Code
+from prunelang.compiler.codes.files import FILES
+from prunelang.compiler.codes.meaning import MEANING
+from prunelang.compiler.codes.stages import STAGES
+from prunelang.compiler.codes.syntax import SYNTAX
+
+__all__ = ["CODES", "Code", "page"]
+
+
+def _all() -> dict[str, Code]:
+    found: dict[str, Code] = {}
+    for code in (*SYNTAX, *MEANING, *STAGES, *FILES):
+        if found.setdefault(code.code, code) is not code:
+            raise RuntimeError(f"{code.code} is described twice")
+    return dict(sorted(found.items()))
+
+
+CODES = _all()
+
+
+def page(subject: str) -> str | None:
+    """What there is to say about a code such as ``P205``; None for anything else."""
+    code = CODES.get(subject.upper())
+    return None if code is None else code.page()

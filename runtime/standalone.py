@@ -1,0 +1,228 @@
+"""What a script that stands alone needs beside the operators: reading data, the order of batches, saving weights.
+
+Emitted scripts hold the source of these functions; they need torch and the standard library, and nothing of prunelang
+but functions that are copied with them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from prunelang.runtime.data.batches import _mix
+from prunelang.runtime.data.dataset import _stratified
+from prunelang.runtime.data.mnist import FILES, _scaled
+from prunelang.runtime.descent import DIVERGED
+from prunelang.runtime.losses import summed
+from prunelang.runtime.prox.select import project_topk_
+
+SAFETENSORS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of a safetensors file: 8 bytes of header size, the header as JSON, then the data."""
+    raw = path.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    tensors = {}
+    for name, entry in json.loads(raw[8:start]).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            dtype = SAFETENSORS[entry["dtype"]]
+            content = bytearray(raw[start + begin : start + end])
+            flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            tensors[name] = flat.reshape(entry["shape"])
+    return tensors
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Saves dense tensors, by falling entry size; −0.0 becomes 0.0, since a stored zero is a zero."""
+    codes = {dtype: code for code, dtype in SAFETENSORS.items()}
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    content, end = [], 0
+    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].element_size()):
+        t = tensor.detach().cpu().contiguous()
+        t = torch.where(t == 0, 0, t) if t.is_floating_point() else t
+        data = ctypes.string_at(t.data_ptr(), t.nbytes) if t.nbytes else b""
+        begin, end = end, end + len(data)
+        header[name] = {"dtype": codes[t.dtype], "shape": list(t.shape), "data_offsets": [begin, end]}
+        content.append(data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8, b" ")
+    path.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *content]))
+
+
+def read_idx(path: Path) -> Tensor:
+    """The tensor of bytes in an idx file, packed with gzip or not."""
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    rank = content[3]
+    shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(rank)]
+    return torch.frombuffer(bytearray(content[4 + 4 * rank :]), dtype=torch.uint8).reshape(shape)
+
+
+def idx_images(root: Path, center: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """Train and test images of the four idx files in `root`, divided by 255; with `center`, minus the mean of train."""
+    raw = {}
+    for key, name in FILES.items():
+        packed, plain = root / f"{name}.gz", root / name
+        raw[key] = read_idx(plain if plain.is_file() else packed)
+    mean = raw["train", "images"].sum(0, dtype=torch.int64).double() / len(raw["train", "images"])
+    shift = mean if center else torch.zeros_like(mean)
+    return {
+        split: (_scaled(raw[split, "images"], shift), raw[split, "labels"].to(torch.int64)) for split in ("train", "test")
+    }
+
+
+# ── samples ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def without_validation(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Train without the `count` samples, drawn by class, that are kept for validation."""
+    index = (~_stratified(y, len(y), count, seed)).nonzero().flatten()
+    return x.index_select(0, index), y.index_select(0, index)
+
+
+def batches(x: Tensor, y: Tensor, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples of one epoch in an order that the seed and the epoch decide, and nothing else."""
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    for first in range(0, len(order), size):
+        index = order[first : first + size]
+        yield x.index_select(0, index), y.index_select(0, index)
+
+
+# ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parameters(net: nn.Module, *names: str) -> list[Tensor]:
+    """Parameters by name: the network's own tensors, not copies."""
+    return [net.get_parameter(name) for name in names]
+
+
+class Watch:
+    """The mean loss of each epoch; stops the script when it explodes or a stored number is not finite."""
+
+    def __init__(self, net: nn.Module, device: str) -> None:
+        self.net = net
+        self.total = torch.zeros((), dtype=torch.float64, device=device)
+        self.count = 0
+        self.first: float | None = None
+
+    def add(self, loss: Tensor) -> None:
+        self.total += loss
+        self.count += 1
+
+    def mean(self, where: str) -> float:
+        """The mean since the last call. Raises `ArithmeticError`: nothing is saved then."""
+        mean = float(self.total) / max(1, self.count)
+        self.total.zero_()
+        self.count = 0
+        if not math.isfinite(mean):
+            raise ArithmeticError(f"{where}: the loss is not finite")
+        if self.first is None:
+            self.first = mean
+        if mean > DIVERGED * (1.0 + abs(self.first)):
+            raise ArithmeticError(f"{where}: the loss diverged: {mean:.3g} after {self.first:.3g}")
+        check_finite(self.net, where)
+        return mean
+
+
+def check_finite(net: nn.Module, where: str) -> None:
+    """Raises `ArithmeticError` unless every stored number is finite."""
+    for name, t in [*net.named_parameters(), *net.named_buffers()]:
+        if t.is_floating_point() and not bool(torch.isfinite(t).all()):
+            raise ArithmeticError(f"{where}: tensor {name} holds a number that is not finite")
+
+
+@torch.no_grad()
+def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
+    """What a frozen network says."""
+    out: Tensor = net(x)
+    return out
+
+
+def recalibrate(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]], count: int) -> None:
+    """Statistics of batch normalisation anew, with the weights as they are: cumulative averages over `count` batches."""
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+    net.train()
+    with torch.no_grad():
+        for i, (x, _) in enumerate(inputs):
+            if i == count:
+                break
+            net(x)
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+
+
+# ── counts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def keep_largest_(tensors: Sequence[Tensor], kappa: int, masks: Sequence[Tensor]) -> None:
+    """Of the positions that `masks` keep, the κ of largest magnitude stay: an outer budget after inner ones."""
+    if sum(int(mask.sum()) for mask in masks) <= kappa:
+        return
+    fresh = [torch.empty_like(mask) for mask in masks]
+    project_topk_(tensors, kappa, fresh)
+    for mask, keep in zip(masks, fresh, strict=True):
+        mask &= keep  # a zero that an inner budget dropped stays dropped
+
+
+def nonzeros(tensors: Sequence[Tensor]) -> int:
+    """‖·‖₀"""
+    return sum(int(torch.count_nonzero(t)) for t in tensors)
+
+
+def weighted_nonzeros(costs: Sequence[int], tensors: Sequence[Tensor]) -> int:
+    """``Σ_t cost_t · ‖W_t‖₀``"""
+    return sum(a * int(torch.count_nonzero(t)) for a, t in zip(costs, tensors, strict=True))
+
+
+def cheapest(ways: Sequence[tuple[int, int]], tensor: Tensor) -> int:
+    """``min_f (a_f · ‖W‖₀ + c_f)``: the tensor in the format that takes least."""
+    n = int(torch.count_nonzero(tensor))
+    return min(a * n + c for a, c in ways)
+
+
+def vector_norm(tensors: Sequence[Tensor], order: float) -> float:
+    """``‖·‖_p`` of the concatenation, in float64."""
+    return float(torch.linalg.vector_norm(torch.cat([t.detach().flatten().double() for t in tensors]), order))
+
+
+def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """``‖a − b‖₂``, summed in float64."""
+    pairs = zip(first, second, strict=True)
+    return sum(float((a.detach().double() - b.detach().double()).square().sum()) for a, b in pairs) ** 0.5
+
+
+@torch.no_grad()
+def measured(net: nn.Module, name: str, x: Tensor, y: Tensor) -> float:
+    """A metric over a whole split, in evaluation mode, summed in float64."""
+    net.eval()
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    for start in range(0, len(x), 1024):
+        total += summed(name, net(x[start : start + 1024]), y[start : start + 1024])
+    net.train()
+    return float(total) / (len(x) if name == "mse" else y.numel())

@@ -1,0 +1,218 @@
+"""Verification: is a run's folder what its certificate says, and do the stored weights satisfy the spec?
+
+Nothing in the folder is believed. The spec is compiled anew, the weights are recounted, and every line of the
+certificate is built a second time and compared field by field. Only what no recount can know is taken as stated, and
+said to be: measured values, `base`, prices, and whether a projection was exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from prunelang.compiler.problem import Problem
+from prunelang.compiler.shapes import ShapeTable
+from prunelang.dsl.diagnostics import SpecError
+from prunelang.runtime.certificate import (
+    CERTIFICATE,
+    SHAPES,
+    SPEC,
+    SUPPORT,
+    WEIGHTS,
+    Certificate,
+    parse,
+    status_of,
+    stored_from,
+)
+from prunelang.runtime.exact import number, written
+from prunelang.runtime.files import FileProblem, decode, digest, parse_json, read, read_text
+from prunelang.runtime.line import Given, Line, Measurement, Price, line_of
+from prunelang.runtime.meaning import meaning
+from prunelang.runtime.stored import Stored
+
+Verdict: TypeAlias = Literal["ok", "fail", "measured", "unverified"]
+ProblemOf: TypeAlias = Callable[[str, ShapeTable], Problem]
+GAP = re.compile(r"exact|gap ≤ (\S+)")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`measured`: as the run stated it, on data that is not here. `unverified`: there is no recount."""
+
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    findings: tuple[Finding, ...]
+    certificate: Certificate | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed, and every structural constraint was recounted."""
+        return not any(f.verdict in ("fail", "unverified") for f in self.findings)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(f.sentence for f in self.findings if f.verdict == "fail")
+
+    def to_json(self) -> dict[str, Any]:
+        findings = [{"verdict": f.verdict, "sentence": f.sentence} for f in self.findings]
+        return {"format_version": 1, "ok": self.ok, "findings": findings}
+
+    def text(self) -> str:
+        width = max((len(f.verdict) for f in self.findings), default=0)
+        return "\n".join(f"{f.verdict:<{width}}  {f.sentence}" for f in self.findings)
+
+
+def verify_run(run: Path, problem_of: ProblemOf) -> Verification:
+    """Check the folder of a run against itself, and the weights in it against its spec.
+
+    `problem_of` compiles the text of a spec for a shape table, with the parameters that the certificate names, and may
+    raise `SpecError`. What is wrong with a file in the folder is a finding, never an exception.
+    """
+    try:
+        certificate = parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
+    except FileProblem as problem:
+        return Verification((Finding("fail", problem.message),))
+    try:
+        return Verification(tuple(_run(run, certificate, problem_of)), certificate)
+    except FileProblem as problem:
+        return Verification((Finding("fail", problem.message),), certificate)
+
+
+def verify_weights(
+    weights: Path,
+    problem: Problem,
+    table: ShapeTable,
+    *,
+    support: Path | None = None,
+    bases: Mapping[str, Fraction] | None = None,
+) -> Verification:
+    """Check a weights file, with its kept positions if it has any, against a compiled problem."""
+    try:
+        kept = None if support is None else read(support)
+        stored = stored_from(read(weights), kept, table, weights, support)
+    except FileProblem as found:
+        return Verification((Finding("fail", found.message),))
+    findings = [Finding("ok", f"{weights.name} holds the tensors of {table.model}, all finite")]
+    for constraint in problem.constraints:
+        line = line_of(constraint, stored, "", Given(base=(bases or {}).get(constraint.label)))
+        findings.append(_outcome(line))
+    return Verification(tuple(findings))
+
+
+# ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator[Finding]:
+    spec, weights = read(run / SPEC), read(run / WEIGHTS)
+    support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
+    table = _table(run / SHAPES)
+    hashes = (
+        (SPEC, digest(spec), certificate.spec_hash),
+        (SHAPES, table.digest, certificate.shapes_hash),
+        (WEIGHTS, digest(weights), certificate.weights_hash),
+        (SUPPORT, None if support is None else digest(support), certificate.support_hash),
+    )
+    for name, own, stated in hashes:
+        if own != stated:
+            yield Finding("fail", f"{name} is not the file that was certified: its sha256 differs")
+        elif own is not None:
+            yield Finding("ok", f"{name} is the file that was certified")
+    if table.digest != certificate.shapes_hash:
+        return  # of another network, or damaged: nothing can be read by it
+    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT)
+    text = decode(spec, run / SPEC)
+    try:
+        problem = problem_of(text, table)
+    except SpecError as error:
+        yield Finding("fail", f"{SPEC} does not compile: {error}")
+        return
+    yield from _compare(problem, stored, text, certificate)
+
+
+def _table(path: Path) -> ShapeTable:
+    try:
+        table = ShapeTable.from_json(parse_json(read_text(path), path))
+        known = all(t.size >= 0 and t.itemsize for t in table.tensors)
+        known = known and all(x.weight in table.tensor and x.uses >= 0 for x in table.layers)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FileProblem("P512", f"{path} is no shape table: {error!r}") from error
+    if not known:
+        raise FileProblem("P512", f"{path} is no shape table: it contradicts itself")
+    return table
+
+
+def _compare(problem: Problem, stored: Stored, spec: str, certificate: Certificate) -> Iterator[Finding]:
+    """The certificate against the problem compiled anew and the weights counted anew."""
+    if meaning(problem) != certificate.meaning_hash:
+        yield Finding("fail", "the certificate speaks of a problem with another meaning than the spec")
+    stated, asked = [x.label for x in certificate.constraints], [c.label for c in problem.constraints]
+    if stated != asked:
+        yield Finding("fail", f"the certificate has lines for {_list(stated)}, the spec has {_list(asked)}")
+        return
+    lines: list[Line] = []
+    for constraint, line in zip(problem.constraints, certificate.constraints, strict=True):
+        try:
+            given = _given(line)
+        except ValueError as error:
+            yield Finding("fail", f"`{line.label}`: {error}")
+            continue
+        own = line_of(constraint, stored, spec, given)
+        lines.append(own)
+        yield _outcome(own)
+        for f in fields(Line):
+            there, here = getattr(line, f.name), getattr(own, f.name)
+            if there != here or type(there) is not type(here):
+                yield Finding("fail", f"`{line.label}`: the certificate states {f.name} {there!r}, and it is {here!r}")
+    if len(lines) == len(asked) and status_of(lines) != certificate.status:
+        yield Finding("fail", f"the certificate states {certificate.status}, and it is {status_of(lines)}")
+
+
+def _given(line: Line) -> Given:
+    """What a line states beyond any recount. Raises ValueError where that cannot be meant."""
+    measured = None
+    if line.kind == "measured" and line.got is not None:
+        measured = Measurement(number(line.got), line.split_hash, line.samples, line.statement, line.confirmed)
+    price = None
+    if line.price is not None:
+        if line.price_kind is None:
+            raise ValueError("it states a price of no kind")
+        price = Price(line.price, line.price_kind, line.price_spread)
+    if line.projection is not None:
+        gap = GAP.fullmatch(line.projection)
+        if gap is None or (gap[1] is not None and Fraction(_number(gap[1])) <= 0):
+            raise ValueError(f"it states the projection {line.projection!r}, neither exact nor a gap")
+    return Given(measured, None if line.base is None else number(line.base), price, line.projection)
+
+
+def _number(text: str) -> Fraction:
+    value = Fraction(text)
+    if str(written(value)) != text:
+        raise ValueError(f"{text!r} is not written as {written(value)!r}")
+    return value
+
+
+def _outcome(line: Line) -> Finding:
+    """One sentence on one constraint."""
+    bound, got, margin, _ = line.shown()
+    relation = {"between": "in", "∈": "≥" if line.counted == "kept positions" else "≤"}.get(
+        line.relation, line.relation
+    )
+    unit = f" {line.unit}" if line.unit else ""
+    said = f"`{line.label}`: {got}{unit} {relation} {bound}{unit} ({line.counted}, margin {margin})"
+    if line.satisfied is None:
+        return Finding("unverified", f"`{line.label}`: {line.remark}")
+    if not line.satisfied:
+        return Finding("fail", f"`{line.label}` is violated: {line.remark}" if line.remark else f"{said} is violated")
+    return Finding("measured" if line.kind == "measured" else "ok", said)
+
+
+def _list(labels: list[str]) -> str:
+    return ", ".join(f"`{x}`" for x in labels) or "none"
