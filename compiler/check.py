@@ -18,7 +18,7 @@ from prunelang.compiler.checking.scope import Scope
 from prunelang.compiler.checking.selectors import Selectors
 from prunelang.compiler.checking.world import Catalog, TableError, World
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan, ReportPlan, StagePlan, TeacherPlan
-from prunelang.compiler.problem import Constraint, Problem
+from prunelang.compiler.problem import Constraint, Measured, Problem
 from prunelang.compiler.proofs import prove
 from prunelang.compiler.runnability import runnability
 from prunelang.compiler.shapes import ShapeTable
@@ -81,7 +81,14 @@ class _Check:
         staged = self.stages(problem, solving)
         items = self.report(labels)
         self.advice(problem, staged)
-        if model is None or data is None or problem is None or staged is None or world.selectors is None or world.report.failed:
+        if (
+            model is None
+            or data is None
+            or problem is None
+            or staged is None
+            or world.selectors is None
+            or world.report.failed
+        ):
             return None
         finalise.tasks_fit(world, problem, world.catalog.data[data.constructor].task)
         data = self.splits(data, problem, staged, items)
@@ -164,8 +171,17 @@ class _Check:
                 teacher = declarations.teacher(world, node)
                 teachers += [] if teacher is None else [teacher]
         if not trained:
-            message = "no network is trained: every one is frozen" if self.each(tree.Model) else "the spec has no `model` statement"
-            world.report.error("P547" if self.each(tree.Model) else "P219", self.end, message, hint="write `model net = lenet_300_100()`")
+            message = (
+                "no network is trained: every one is frozen"
+                if self.each(tree.Model)
+                else "the spec has no `model` statement"
+            )
+            world.report.error(
+                "P547" if self.each(tree.Model) else "P219",
+                self.end,
+                message,
+                hint="write `model net = lenet_300_100()`",
+            )
             return None, tuple(teachers)
         for _, extra in trained[1:]:
             world.report.error("P547", extra.span, "one network is trained; all others are `frozen`")
@@ -249,7 +265,9 @@ class _Check:
             items += report(self.world, node, labels)
         return items
 
-    def splits(self, data: DataPlan, problem: Problem, staged: tuple[StagePlan, ...], items: list[ReportPlan]) -> DataPlan:
+    def splits(
+        self, data: DataPlan, problem: Problem, staged: tuple[StagePlan, ...], items: list[ReportPlan]
+    ) -> DataPlan:
         reads = finalise.reads_validation(problem, staged, items)
         return declarations.with_validation(self.world, data, reads, self.each(tree.Data)[0][1])
 
@@ -260,10 +278,14 @@ class _Check:
         solves = [s for s in staged if s.solver is not None]
         if not solves:
             hint = "add `solve auto`"
-            self.world.report.warning("P413", self.end, "the spec has no `solve`: nothing will be compressed", hint=hint)
-        penalised = any(not isinstance(t.function, finalise.Measured) for t in problem.objective.terms)
+            self.world.report.warning(
+                "P413", self.end, "the spec has no `solve`: nothing will be compressed", hint=hint
+            )
+        penalised = any(not isinstance(t.function, Measured) for t in problem.objective.terms)
         if problem.constraints or penalised or any(s.solver is not None and s.solver.sparsifies for s in solves):
             return
         goal = self.each(tree.Objective)[0][1]
         message = "there is no constraint and no penalty: nothing asks for compression"
-        self.world.report.warning("P230", goal.span, message, hint="add `subject to` and a line such as `‖net.weights‖₀ ≤ 5%`")
+        self.world.report.warning(
+            "P230", goal.span, message, hint="add `subject to` and a line such as `‖net.weights‖₀ ≤ 5%`"
+        )

@@ -94,7 +94,7 @@ class GroupBound:
 
     name: str
     tensors: tuple[str, ...]
-    by: Literal["filter", "channel", "row", "column"]
+    by: str
     upper: int
 
     def __post_init__(self) -> None:

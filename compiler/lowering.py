@@ -120,11 +120,15 @@ class Lowering:
         support: str | None = None,
         after: tuple[Step, ...] = (),
         each_epoch: tuple[Step, ...] = (),
+        counted: str | None = None,
     ) -> Batches:
-        """The inner loop of the stage: descent, then `after` in every step and `each_epoch` at every epoch's end."""
+        """The inner loop of the stage: descent, then `after` in every step and `each_epoch` at every epoch's end.
+
+        `counted` is the state on which the history counts constraints.
+        """
         by = self.optimizer(of)
         step = Descend(of, self.losses(), by, quadratic, support, latents)
-        record = Record("epoch", self.stage.kind)
+        record = Record("epoch", self.stage.kind, counted)
         duration = self.stage.duration
         return Batches(duration.value, duration.unit, (step, *after), "data", by, (*each_epoch, record))
 
@@ -172,4 +176,4 @@ def _ordinary(low: Lowering, solved: bool) -> Batches:
         return low.descend(of)
     balls = tuple(p for p in low.feasible().parts if p.balls)
     after = (ProjectBalls("W", Feasible(balls)),) if balls else ()
-    return low.descend(of, support="m", after=after)
+    return low.descend(of, support="m", after=after, counted="W")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lark.parsers.lalr_analysis import LALR_Analyzer, Shift
 FOLDER = Path(__file__).resolve().parent
 GRAMMAR = FOLDER / "grammar.lark"
 TABLES = FOLDER / "tables.json"
+_WORD = re.compile(r"([a-z]+)\(\?!\\w\)")
 
 
 def build(grammar: str) -> str:
@@ -39,7 +41,7 @@ def build(grammar: str) -> str:
             "grammar": hashlib.sha256(grammar.encode()).hexdigest(),
             "end": number[table.end_states["spec"]],
             "patterns": {t.name: t.pattern.to_regexp() for t in sorted(lark.terminals, key=lambda t: t.name)},
-            "words": {t.pattern.value: t.name for t in lark.terminals if t.pattern.value.isidentifier()},
+            "words": {m[1]: t.name for t in lark.terminals if (m := _WORD.fullmatch(t.pattern.value))},
             "rules": [_rule(rule) for rule in lark.rules],
             "states": states,
         }

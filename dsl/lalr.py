@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from prunelang.dsl.spans import Span
 
 END = "$END"
-MAX_DEPTH = 200
+MAX_DEPTH = 128
 """Levels of the deepest tree that is built: every walk of a tree may recurse."""
 
 _NOT_A_LEVEL = frozenset({"", "+", "parentheses"})
@@ -26,12 +26,13 @@ Action: TypeAlias = Callable[[Span, list[Any]], Any]
 
 
 class Rule(NamedTuple):
-    """A production; `children` as build.py writes them."""
+    """A production; `children` as build.py writes them. `passes`: its one value goes on unchanged, under a new name."""
 
     origin: str
     length: int
     action: str
     children: tuple[int | None, ...]
+    passes: bool
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Tables:
 def tables() -> Tables:
     with open(os.path.join(os.path.dirname(__file__), "tables.json"), encoding="utf-8") as file:
         raw = json.load(file)
-    rules = tuple(Rule(o, n, a, tuple(c)) for o, n, a, c in raw["rules"])
+    rules = tuple(Rule(o, n, a, tuple(c), not (a or o[0] == "_") and n == 1) for o, n, a, c in raw["rules"])
     return Tables(raw["grammar"], raw["end"], raw["patterns"], raw["words"], rules, tuple(raw["states"]))
 
 
@@ -124,15 +125,21 @@ class Automaton:
 
         Raises `TooDeep`.
         """
+        states, rules, stack = self._tables.states, self._tables.rules, self.stack
         while True:
-            code = self.actions.get(terminal)
+            code = states[stack[-1].state].get(terminal)
             if code is None:
                 return False
             if code >= 0:
-                self.stack.append(_Entry(code, value, start, end, 0))
+                stack.append(_Entry(code, value, start, end, 0))
                 return True
-            self._reduce(self._tables.rules[~code])
-            if self.stack[-1].state == self._tables.end:
+            rule = rules[~code]
+            if rule.passes:  # most reductions by far: expr ← union ← sum ← product ← …
+                entry = stack.pop()
+                stack.append(_Entry(states[stack[-1].state][rule.origin], *entry[1:]))
+            else:
+                self._reduce(rule)
+            if stack[-1].state == self._tables.end:
                 return terminal == END
 
     def result(self) -> Any:

@@ -10,7 +10,7 @@ from unicodedata import name as character_name
 from unicodedata import normalize
 
 from prunelang.dsl.diagnostics import Diagnostic
-from prunelang.dsl.tokens import NEWLINE, OPERAND_ENDS, Token, error, token
+from prunelang.dsl.tokens import NEWLINE, Token, error, token
 
 _SIGNS: dict[str, tuple[str, str]] = {
     **dict.fromkeys("⋅∙•⸱", ("TIMES", "·")),
@@ -49,14 +49,13 @@ _LONG_SIGNS = re.compile(r"\*\*|:=|=<|=>|==|!=|<>|//")
 _LINE_REST = re.compile(r"[^\r\n]*")
 
 
-def near_miss(text: str, at: int, before: Token | None, norm_open: bool) -> tuple[list[Token], int, Diagnostic]:
+def near_miss(text: str, at: int, after_operand: bool, closes_norm: bool) -> tuple[list[Token], int, Diagnostic]:
     """Read the text at `at` as what was meant: its tokens, where to go on, and what to say.
 
-    `before` is the token before it; `norm_open` says that the innermost open bracket is a norm.
+    `after_operand`: a value ends just before it; `closes_norm`: and a norm is open, which a bar would close.
     """
-    after_operand = before is not None and before.kind in OPERAND_ENDS
     if match := _BARS.match(text, at):
-        return _norm_bar(text, at, match[0], norm_open and after_operand)
+        return _norm_bar(text, at, match[0], closes_norm)
     if match := _SUM.match(text, at):
         return _sum(text, at, match[0])
     if (match := _SUPERSCRIPT.match(text, at)) and after_operand:

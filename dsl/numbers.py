@@ -57,7 +57,7 @@ def write_number(number: Number) -> str:
 
 def _decimal(value: Fraction) -> str:
     digits, exponent = _scientific(value)
-    if exponent >= 0 and len(digits) + exponent <= 12:
+    if 0 <= exponent <= 6 and len(digits) + exponent <= MAX_DIGITS:
         return _grouped(digits + "0" * exponent)
     point = len(digits) + exponent  # value = 0.digits · 10^point
     if exponent < 0 and 0 < point:

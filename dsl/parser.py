@@ -73,7 +73,7 @@ class _Run:
         self._line = 0  # index of the first token of the line
         self._kept = list(self._automaton.stack)  # the stack where the line starts
         self._fed: list[str] = []  # terminals since then
-        self._lost_constraints: list[int] = []
+        self._lost: list[int] = []  # where lines with errors are
 
     def parse(self, text: str) -> Spec:
         if len(text) > MAX_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
@@ -155,7 +155,10 @@ class _Run:
         """Say why token i cannot follow; the index to go on at."""
         from prunelang.dsl.syntax_errors import Situation, explain  # only ever needed once something is wrong
 
+        self._lost.append(self._tokens[i].start)
         end = next(j for j in range(i, len(self._tokens)) if self._tokens[j].kind in (LINE_END, END))
+        if self._is_echo(self._tokens[self._line].start, self._tokens[end].end):
+            return self._skip(i)
         states, start = self._states(self._fed), self._states([])
         situation = Situation(
             line=tuple(self._tokens[self._line : end + 1]),
@@ -165,10 +168,6 @@ class _Run:
             follows=lambda *kinds: self._tables.accepts(states, *kinds),
             starts=lambda *kinds: self._tables.accepts(start, *kinds),
         )
-        if "LABEL" in situation.expected_first:
-            self._lost_constraints.append(self._tokens[i].start)
-        if self._is_echo(self._tokens[self._line].start, self._tokens[end].end):
-            return self._skip(i)
         problem = explain(situation)
         self._report(problem.diagnostic)
         if problem.repair is None:
@@ -215,4 +214,4 @@ class _Run:
 
     def _has_lost_constraints(self, diagnostic: Diagnostic) -> bool:
         """Whether a ``subject to`` is empty only because its constraints have errors."""
-        return diagnostic.code == "P112" and any(at >= diagnostic.span.start for at in self._lost_constraints)
+        return diagnostic.code == "P112" and any(at >= diagnostic.span.start for at in self._lost)

@@ -32,6 +32,8 @@ _NEAR = r"\*\*|\|\||:=|=<|=>|==|//|\.[0-9]|Σ[ \t]*\{|Σ_[ \t]+\{|‖"
 _SIGN_WORDS = {"∈": "_IN", "∀": "_FORALL"}
 _SOFT = {"frozen": "FROZEN", "minimizing": "_MINIMIZING"}
 _SOFT |= dict.fromkeys(("epoch", "epochs", "step", "steps"), "DURATION_UNIT")
+_OPENERS = frozenset({"_LPAR", "_LSQB", "_LBRACE", "_SUM_OPEN", "_NORM_OPEN"})
+_CLOSERS = frozenset({"_RPAR", "_RSQB", "_RBRACE", "NORM_CLOSE"})
 _GLUED = re.compile(r"[^\W²³¹⁰⁴-⁹][\w.]*|\.[\w.]*")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
@@ -77,6 +79,9 @@ class Scanner:
         self.tokens: list[Token] = []
         self.comments: list[Comment] = []
         self.diagnostics: list[Diagnostic] = []
+        self._open: list[str] = []  # brackets of this line
+        self._open_norms = 0
+        self._after_operand = False  # what is joined to what comes next by an operator, or closed by it
 
     def run(self) -> None:
         """Raises `TooManyErrors`."""
@@ -105,12 +110,27 @@ class Scanner:
             self._word(token)
         elif token.kind == NEWLINE and token.text == "\r":
             self._lone_return(token.start)
+        self._track(token.kind)
         if len(self.tokens) >= MAX_TOKENS:
             message = f"a spec has at most {MAX_TOKENS} tokens"
             self.diagnostics.append(error("P121", message, token.start, token.end))
             raise TooManyErrors
         self.tokens.append(token)
         return token.end
+
+    def _track(self, kind: str) -> None:
+        """Enough of brackets and operands to tell a `‖` that opens from one that was meant to close."""
+        self._after_operand = kind in OPERAND_ENDS
+        if kind == NEWLINE:
+            self._open.clear()
+            self._open_norms = 0
+        elif kind in _OPENERS:
+            self._open.append(kind)
+            self._open_norms += kind == "_NORM_OPEN"
+        elif kind in _CLOSERS and self._open:
+            opener = self._open.pop()
+            self._open_norms -= opener == "_NORM_OPEN"
+            self._after_operand = opener != "_SUM_OPEN"
 
     def report(self, diagnostic: Diagnostic) -> None:
         self.diagnostics.append(diagnostic)
@@ -127,26 +147,16 @@ class Scanner:
             message = "a percentage is one token, without a blank before `%`"
             self.report(error("P104", message, before.start, at + 1, fix=before.text))
             return at + 1
-        if self._text[at] == "‖" and not (before and before.kind in OPERAND_ENDS and self._norm_is_open()):
+        closes_norm = self._after_operand and self._open_norms > 0
+        if self._text[at] == "‖" and not closes_norm:
             return self._add(Token("_NORM_OPEN", "‖", at, at + 1, ("_NORM_OPEN",)))
         from prunelang.dsl.near_misses import near_miss
 
-        found, end, diagnostic = near_miss(self._text, at, before, self._norm_is_open())
+        found, end, diagnostic = near_miss(self._text, at, self._after_operand, closes_norm)
         self.report(diagnostic)
         for token in found:
             self._add(token)
         return end
-
-    def _norm_is_open(self) -> bool:
-        """Whether a norm of this line is waiting for its end."""
-        depth = 0
-        for token in reversed(self.tokens):
-            if token.kind == NEWLINE:
-                return False
-            depth += (token.kind == "NORM_CLOSE") - (token.kind == "_NORM_OPEN")
-            if depth < 0:
-                return True
-        return False
 
     def _number(self, token: Token) -> int:
         """Read the value; the end of the token, with whatever is glued to it."""

@@ -1,0 +1,58 @@
+"""prunelang: state a compression problem, prove what can be proved, train, and get certified weights.
+
+    import prunelang
+
+    program = prunelang.compile("lenet.prune", params={"κ": "2%"})
+    print(program.explain())
+    solution = program.run(out="runs/lenet")
+
+Importing this loads nothing else: every name below is fetched when it is first used, and torch by `run` alone.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prunelang import register
+    from prunelang.api import Program, compile
+    from prunelang.dsl.diagnostics import SpecError
+    from prunelang.execution import Solution
+
+    __version__: str
+
+__all__ = ["Program", "Solution", "SpecError", "__version__", "compile", "register"]
+
+_HOME = {
+    "Program": "prunelang.api",
+    "Solution": "prunelang.execution",
+    "SpecError": "prunelang.dsl.diagnostics",
+    "compile": "prunelang.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        value: Any = _version()
+    elif name == "register":
+        value = import_module("prunelang.register")
+    elif name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+    else:
+        raise AttributeError(f"module 'prunelang' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("prunelang")
+    except PackageNotFoundError:
+        return "0+checkout"

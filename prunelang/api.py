@@ -10,30 +10,37 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.catalog import DataFacts, ModelFacts
 from prunelang.compiler.check import Catalog, TableError, check, runnability
-from prunelang.compiler.graph import Graph, listing
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan
+from prunelang.compiler.problem import Problem
 from prunelang.compiler.shapes import ShapeTable
+from prunelang.dsl import tree
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
-from prunelang.dsl.parser import parse
+from prunelang.dsl.names import canonical
+from prunelang.dsl.parser import decode, parse
 from prunelang.dsl.spans import Source
 
 if TYPE_CHECKING:
+    from prunelang.compiler.graph import Graph
     from prunelang.execution import Solution
     from prunelang.runtime.machine import Event
+
+ParamValue = str | int | float
+"""What `params` may give: text as on the command line, or a number."""
 
 
 def compile(
     spec: str | Path,
     *,
-    params: Mapping[str, str | int | float] | None = None,
+    params: Mapping[str, ParamValue] | None = None,
     shapes: ShapeTable | None = None,
     dtype: str = "float32",
 ) -> Program:
     """Parse, check, canonicalise and prove a spec.
 
     `spec` is a path, or the text itself (anything with a newline). `params` override the spec's parameters, keeping
-    kind and range: text as on the command line (``"2%"``), or a number. `shapes` is used instead of tracing the network.
-    Raises `SpecError` holding every diagnostic, FileNotFoundError for a path that is not there.
+    kind and range: text as on the command line (``"2%"``), or a number (0.02 is 2 % where the param is a percentage).
+    `shapes` is used instead of tracing the network. Raises `SpecError` holding every diagnostic, FileNotFoundError for
+    a path that is not there.
     """
     if isinstance(spec, str) and "\n" in spec:
         return compile_source(Source(spec, "<text>"), Path.cwd(), params=params, shapes=shapes, dtype=dtype)
@@ -43,8 +50,6 @@ def compile(
 
 def read_source(path: Path) -> Source:
     """The text of a file; bytes that are no UTF-8 become an error of the parser, not of Python."""
-    from prunelang.dsl.parser import decode
-
     return decode(path.read_bytes(), str(path))
 
 
@@ -52,15 +57,29 @@ def compile_source(
     source: Source,
     folder: Path,
     *,
-    params: Mapping[str, str | int | float] | None = None,
+    params: Mapping[str, ParamValue] | None = None,
     shapes: ShapeTable | None = None,
     dtype: str = "float32",
 ) -> Program:
     """`compile` for a text at hand; relative paths in it start at `folder`."""
     spec = parse(source.text, source.name)
-    values = {k: v if isinstance(v, str) else repr(v) for k, v in (params or {}).items()}
+    declared = {s.name: s for s in spec.statements if isinstance(s, tree.Param)}
+    values = {name: _literal(value, declared.get(canonical(name))) for name, value in (params or {}).items()}
     plan = check(spec, source, table_of=table_source(shapes, dtype), catalog=known(), parameters=values)
     return Program(plan, folder, dtype)
+
+
+def _literal(value: ParamValue, param: tree.Param | None) -> str:
+    """A value of Python as the language writes it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if param is not None and isinstance(param.value, tree.Number) and param.value.unit == "%":
+        from decimal import Decimal
+
+        return f"{100 * Decimal(repr(value)):f}%"
+    return repr(value)
 
 
 def known() -> Catalog:
@@ -76,7 +95,9 @@ def table_source(shapes: ShapeTable | None, dtype: str) -> Callable[[ModelPlan, 
 
     def table_of(model: ModelPlan, data: DataPlan) -> ShapeTable:
         if shapes is not None:
-            return shapes
+            if shapes.model != model.text:
+                raise TableError(f"the given shape table is of {shapes.model}, the spec trains {model.text}")
+            return shapes.in_dtype(dtype)
         from prunelang.runtime import registry
 
         entry = registry.models[model.constructor]
@@ -113,7 +134,7 @@ class Program:
     dtype: str = "float32"
 
     @property
-    def problem(self) -> Any:
+    def problem(self) -> Problem:
         return self.plan.problem
 
     @property
@@ -193,6 +214,8 @@ class Program:
 
     def listing(self) -> str:
         """The graph as it reads."""
+        from prunelang.compiler.graph import listing
+
         return listing(self.graph)
 
     def to_python(self, *, seed: int = 0) -> str:
@@ -203,7 +226,7 @@ class Program:
 
 
 def default_out(plan: Plan) -> Path:
-    """``runs/NAME`` for NAME.prune."""
-    stem = Path(plan.source.name).stem if plan.source.name != "<text>" else "text"
-    return Path("runs") / stem
+    """``runs/NAME`` for NAME.prune; ``runs/text`` and ``runs/stdin`` for what came without a file."""
+    name = plan.source.name
+    return Path("runs") / (name.strip("<>") if name.startswith("<") else Path(name).stem)
 

@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     different = [name for name, text in pages().items() if _on_disk(name) != text]
     if "--check" in arguments:
         for name in different:
-            print(f"docs/reference/{name} is out of date: run `python -m prunelang.docs`", file=sys.stderr)
+            sys.stderr.write(f"docs/reference/{name} is out of date: run `python -m prunelang.docs`\n")
         return 1 if different else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
@@ -85,7 +85,9 @@ def _functions() -> str:
 
 
 def _sets() -> str:
-    return HEADER + "# Sets\n\n`w ∈ set`; `+` between sets is the set of sums.\n" + "".join(map(_signature, SETS.values()))
+    return (
+        HEADER + "# Sets\n\n`w ∈ set`; `+` between sets is the set of sums.\n" + "".join(map(_signature, SETS.values()))
+    )
 
 
 def _signature(s: Signature) -> str:
@@ -167,8 +169,7 @@ def _default(value: object) -> str:
 
 def _diagnostics() -> str:
     lines = [HEADER + "# Diagnostics\n\n`prune explain P205` prints the same.\n"]
-    for code in CODES.values():
-        lines.append(f"\n## {code.code}: {code.title}\n\n{code.what}\n{code.why}\n\n{code.mend}\n")
+    lines += [f"\n## {code.code}: {code.title}\n\n{code.what}\n{code.why}\n\n{code.mend}\n" for code in CODES.values()]
     return "".join(lines)
 
 

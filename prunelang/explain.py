@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prunelang.compiler.graph import listing, to_json
+from prunelang.compiler.options import Options
 from prunelang.compiler.plan import StagePlan
 from prunelang.compiler.problem import Measured, Term, tensors_of
-from prunelang.compiler.schedule import evaluate, is_constant
+from prunelang.compiler.schedule import SCHEDULES, evaluate, is_constant
 from prunelang.compiler.solvers.base import solvers
 from prunelang.dsl.diagnostics import SpecError, render
-from prunelang.report import budgets_text, columns, grouped
+from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns, grouped
 
 if TYPE_CHECKING:
     from prunelang.api import Program
@@ -20,7 +21,7 @@ STAGES = ("all", "spec", "problem", "proofs", "solver", "graph")
 
 
 def explain(program: Program, stage: str = "all") -> str:
-    """One stage, or all of them under headings."""
+    """One stage, or all but the spec's own text under headings."""
     parts = {"spec": _spec, "problem": _problem, "proofs": _proofs, "solver": _solver, "graph": _graph}
     if stage != "all":
         return parts[stage](program)
@@ -28,16 +29,17 @@ def explain(program: Program, stage: str = "all") -> str:
     return "\n".join(f"── {name} {'─' * (76 - len(name))}\n{parts[name](program)}" for name in chosen)
 
 
-def explain_json(program: Program, stage: str) -> str:
-    """The graph and the parts of the explanation as data."""
-    from prunelang.report import budgets_json
-
-    found: dict[str, Any] = {"format_version": "1.0", "budgets": budgets_json(program)}
-    found["stages"] = [
-        {"kind": s.kind, "solver": s.solver.word if s.solver else None, "because": s.because} for s in program.plan.stages
-    ]
-    if stage in ("all", "graph") and not any(d.severity == "error" for d in program.obstacles):
-        found["graph"] = to_json(program.graph)
+def explain_json(program: Program, stage: str = "all") -> str:
+    """The same stages as data: budgets, proofs, the stages of the run, the graph."""
+    parts = {
+        "spec": lambda: _spec(program),
+        "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program)},
+        "proofs": lambda: [str(p) for p in _proved(program)],
+        "solver": lambda: [_stage_json(s) for s in program.plan.stages],
+        "graph": lambda: _graph_json(program),
+    }
+    chosen = tuple(parts) if stage == "all" else (stage,)
+    found = {"format_version": FORMAT_VERSION, "file": program.plan.source.name} | {s: parts[s]() for s in chosen}
     return json.dumps(found, ensure_ascii=False, indent=1)
 
 
@@ -46,6 +48,9 @@ def explain_code(subject: str) -> str | None:
     from prunelang.compiler.codes import page
 
     return page(subject)
+
+
+# ── spec, problem, proofs ────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _spec(program: Program) -> str:
@@ -57,56 +62,87 @@ def _spec(program: Program) -> str:
 def _problem(program: Program) -> str:
     plan = program.plan
     objective = plan.problem.objective
+    kernels = sum(t.size for t in plan.table.tensors if t.role == "weight")
     lines = [
-        f"{plan.model.text}: {len(plan.table.layers)} layers, "
-        f"{grouped(sum(t.size for t in plan.table.tensors if t.role == 'weight'))} kernel weights",
-        f"{objective.sense}  " + " + ".join(_term(t) for t in objective.terms),
+        f"{plan.model.text}: {counted(len(plan.table.layers), 'layer')}, {grouped(kernels)} kernel weights",
+        f"{objective.sense}  " + " + ".join(map(_term, objective.terms)),
     ]
-    if plan.problem.constraints:
+    constraints = plan.problem.constraints
+    if constraints:
         lines += ["subject to", budgets_text(program)]
-        matched = [(c.label, f"{len(tensors_of(c.function))} tensors", ", ".join(_some(tensors_of(c.function)))) for c in plan.problem.constraints]
-        lines += ["matched", columns(matched)]
+        matched = [(c.label, tensors_of(c.function)) for c in constraints]
+        rows = [(label, counted(len(names), "tensor"), _some(names)) for label, names in matched if names]
+        lines += ["matched", columns(rows)] if rows else []
     if plan.problem.frozen:
         lines.append("frozen  " + ", ".join(sorted(plan.problem.frozen)))
     return "\n".join(lines) + "\n"
 
 
 def _term(term: Term) -> str:
-    weight = "" if term.weight == 1 else f"{float(term.weight):g} · " if not hasattr(term.weight, "arguments") else f"({term.weight}) · "
+    name = term.text or term.function.name
     split = f" on {term.function.split}" if isinstance(term.function, Measured) else ""
-    return f"{weight}{term.text or term.function.name}{split}"
+    if isinstance(term.weight, SCHEDULES):
+        weight = f"({term.weight}) · "
+    else:
+        weight = "" if term.weight == 1 else f"{float(term.weight):g} · "
+    return f"{weight}{name}{split}"
 
 
-def _some(names: tuple[str, ...], most: int = 6) -> list[str]:
-    return [*names[:most], *([f"… {len(names) - most} more"] if len(names) > most else [])]
+def _some(names: tuple[str, ...], most: int = 4) -> str:
+    return ", ".join([*names[:most], *([f"… {len(names) - most} more"] if len(names) > most else [])])
+
+
+def counted(number: int, what: str) -> str:
+    """``1 layer``, ``3 layers``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _proved(program: Program) -> tuple[Any, ...]:
+    from prunelang.compiler.proofs import prove
+
+    return prove(program.plan.problem, program.plan.table).proofs
 
 
 def _proofs(program: Program) -> str:
-    from prunelang.compiler.bounds import prove
+    return "".join(f"{proof}\n" for proof in _proved(program)) or "no constraint is decided by shapes\n"
 
-    return prove(program.plan.problem, program.plan.table).text() + "\n"
+
+# ── solver ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _solver(program: Program) -> str:
-    lines = []
-    for s in program.plan.stages:
-        lines.append(f"{s.kind}: {_length(s)} with {_optimizer(s)}")
-        lines.append("    descends on " + " + ".join(t.text or t.function.name for t in s.losses))
-        if s.solver is None:
-            continue
-        if s.because:
-            lines.append(f"    chosen: {s.because}")
-        for word, other in solvers().items():
-            if word == s.solver.word:
-                continue
-            reasons = [r.reason for r in other().refusals(program.plan.problem)]
-            lines.append(f"    {word}: {reasons[0] if reasons else 'would take it too'}")
-    return "\n".join(lines) + "\n"
+    lines: list[str] = []
+    for stage in program.plan.stages:
+        lines += _stage(stage)
+        if stage.solver is not None:
+            lines += _alternatives(stage, program)
+    return "\n".join(lines) + "\n" if lines else "no stage: nothing is trained\n"
+
+
+def _stage(s: StagePlan) -> Iterator[str]:
+    yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
+    yield f"    for {_length(s)} with {_call(s.optimizer)}"
+    if s.until is not None:
+        arguments = ", ".join(f"{k} = {v}" for k, v in s.until.arguments.items())
+        yield f"    until {s.until.name}({arguments}) on {s.until.split}"
+    yield "    descends on " + (" + ".join(map(_term, s.losses)) or "nothing")
+    if s.because:
+        yield f"    chosen: {s.because}"
+
+
+def _alternatives(s: StagePlan, program: Program) -> Iterator[str]:
+    """What the other solvers say to this problem."""
+    assert s.solver is not None
+    for word, other in solvers().items():
+        if word != s.solver.word:
+            reasons = [r.reason.removeprefix(f"`{word}` ") for r in other().refusals(program.plan.problem)]
+            yield f"    {word} {reasons[0] if reasons else 'would take it too'}"
 
 
 def _length(s: StagePlan) -> str:
-    steps = getattr(s.solver, "steps", None) if s.solver is not None and s.solver.outer else None
+    """``20 × 1 epochs = 20 epochs``: of an inner loop, and of all of them."""
     d = s.duration
+    steps = getattr(s.solver, "steps", None) if s.solver is not None and s.solver.outer else None
     if steps is None:
         return f"{d.value} {d.unit}"
     if is_constant(d.value):
@@ -115,14 +151,52 @@ def _length(s: StagePlan) -> str:
     return f"{steps} × {d.value} {d.unit} = {total} {d.unit}"
 
 
-def _optimizer(s: StagePlan) -> str:
-    options = type(s.optimizer).model_fields
-    shown = ", ".join(f"{k} = {str(v).lower() if isinstance(v, bool) else v}" for k in options if (v := getattr(s.optimizer, k)) is not None)
-    return f"{s.optimizer.word}({shown})"
+def _call(options: Options) -> str:
+    """``sgd(lr = 0.1, momentum = 0.9, …)`` with every option that has a value."""
+    values = ((name, getattr(options, name)) for name in type(options).model_fields)
+    shown = (f"{k} = {str(v).lower() if isinstance(v, bool) else v}" for k, v in values if v is not None)
+    return f"{options.word}({', '.join(shown)})"
+
+
+def _stage_json(s: StagePlan) -> Mapping[str, Any]:
+    return {
+        "kind": s.kind,
+        "solver": None if s.solver is None else _call(s.solver),
+        "optimizer": _call(s.optimizer),
+        "length": _length(s),
+        "descends_on": [_term(t) for t in s.losses],
+        "because": s.because or None,
+    }
+
+
+# ── graph ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _graph(program: Program) -> str:
     try:
-        return listing(program.graph)
+        reason = unknown_size(program)
+        return program.listing() if reason is None else f"not lowered: {reason}\n"
     except SpecError as error:
         return render(error.diagnostics, error.source) + "\n"
+
+
+def _graph_json(program: Program) -> Mapping[str, Any]:
+    try:
+        reason = unknown_size(program)
+        return program.to_json() if reason is None else {"not_lowered": reason}
+    except SpecError as error:
+        return {"not_lowered": [d.to_json(error.source) for d in error.diagnostics]}
+
+
+def unknown_size(program: Program) -> str | None:
+    """Why the number of training samples, and with it the length of an epoch, is not known; None if it is."""
+    try:
+        _ = program.train_size
+    except Exception as error:
+        # the catalog did not know, so the data was looked for, and torch is loaded by now
+        from prunelang.runtime.data.dataset import DataUnavailable
+
+        if not isinstance(error, DataUnavailable):
+            raise
+        return f"the length of an epoch is not known, since {error.message}"
+    return None

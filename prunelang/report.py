@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prunelang.compiler.problem import Constraint, Interval, Relative
+from prunelang.compiler.problem import Blocks, Constraint, Interval, Kept, Named, NofM, Relative
 from prunelang.dsl.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
@@ -43,8 +43,16 @@ def bound_text(c: Constraint) -> str:
             of = "" if c.dense is None else f" of {grouped(c.dense)}"
             return " and ".join(x for x in (low, high) if x) + of + unit
         case Relative(relation, factor, offset):
-            return f"{relation} {float(factor):g}·base" + (f" + {float(offset):g}" if offset else "") + unit
-    return f"∈ {getattr(c.set, 'name', type(c.set).__name__)}"
+            sign = "−" if offset < 0 else "+"
+            return f"{relation} {float(factor):g}·base" + (f" {sign} {abs(float(offset)):g}" if offset else "") + unit
+        case Kept():
+            return "every entry kept"
+        case NofM(n, m):
+            return f"≤ {n} of every {m} in a row"
+        case Blocks(rows, columns):
+            return f"whole {rows} × {columns} blocks"
+        case Named(name=name):
+            return f"in {name}"
 
 
 def _exact(value: Any) -> str:

@@ -12,11 +12,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
-from prunelang.compiler.problem import Problem
+from prunelang.compiler.problem import Problem, Relative
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.exact import Number, taken
 from prunelang.runtime.files import FileProblem, digest, parse_json, read, write_text
@@ -24,6 +25,24 @@ from prunelang.runtime.line import Given, Line, Measurement, Price, line_of, pro
 from prunelang.runtime.meaning import meaning
 from prunelang.runtime.stored import Stored
 from prunelang.runtime.weights import read_support, read_weights
+
+__all__ = [
+    "CERTIFICATE",
+    "SHAPES",
+    "SPEC",
+    "STATUSES",
+    "SUPPORT",
+    "WEIGHTS",
+    "Certificate",
+    "Line",
+    "Measurement",
+    "Price",
+    "Reported",
+    "certify",
+    "parse",
+    "status_of",
+    "stored_from",
+]
 
 FORMAT_VERSION: Final = 1
 SPEC, SHAPES, WEIGHTS = "spec.prune", "shapes.json", "weights.safetensors"
@@ -111,13 +130,14 @@ def certify(
 
     Writes ``spec.prune`` and ``shapes.json``, which it speaks of, then ``certificate.json``. `measured`, `bases`,
     `prices` and `gaps` (of the last projection; 0 is exact) go by constraint labels; a label without one has none.
-    Errors: `FileProblem` P510 to P517; ValueError for a label that no constraint has.
+    Errors: `FileProblem` P510 to P517; ValueError for a label that no constraint of the kind has.
     """
     labels = {c.label for c in problem.constraints}
-    for handed in (measured, bases, prices, gaps):
-        unknown = sorted(set(handed or {}) - labels)
-        if unknown:
-            raise ValueError(f"no constraint is called {unknown[0]!r}")
+    relative = {c.label for c in problem.constraints if isinstance(c.set, Relative)}
+    by_data = {c.label for c in problem.constraints if not c.structural}
+    _check_labels("constraint", labels, prices, gaps)
+    _check_labels("measured constraint", by_data, measured)
+    _check_labels("constraint with a bound relative to `base`", relative, bases)
     write_text(Path(SPEC), spec, root=run)
     write_text(Path(SHAPES), table.dumps(), root=run)
     weights = read(run / WEIGHTS)
@@ -149,6 +169,12 @@ def certify(
     )
     write_text(Path(CERTIFICATE), certificate.dumps(), root=run)
     return certificate
+
+
+def _check_labels(what: str, labels: set[str], *handed_in: Mapping[str, object] | None) -> None:
+    unknown = sorted({label for handed in handed_in for label in handed or {}} - labels)
+    if unknown:
+        raise ValueError(f"no {what} is called {unknown[0]!r}")
 
 
 def stored_from(
@@ -189,9 +215,14 @@ def parse(text: str, path: Path) -> Certificate:
     return found
 
 
+@cache
+def _schema(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _made(kind: type[Any], data: object, path: Path) -> Any:
     """An instance of a dataclass from JSON; the fields' annotations are the schema."""
-    hints = get_type_hints(kind)
+    hints = _schema(kind)
     if not isinstance(data, dict) or set(data) != set(hints):
         raise FileProblem("P512", f"{path} has not the keys of a {kind.__name__.lower()}")
     values: dict[str, Any] = {}

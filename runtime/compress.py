@@ -24,12 +24,17 @@ def project(step: Project, m: Machine) -> None:
         out = m.view(step.target, part.tensors)
         terms = [(_factor(m, sign, level), m.view(n, part.tensors)) for sign, n, level in step.source.terms]
         kernels.combine_(out, terms)
-        project_part(part, out, m.view(step.support, part.tensors) if step.support else None, m, (id(step), i))
-    m.multipliers = {k: v * m.levels.get("μ", 0.0) for k, v in m.multipliers.items()}
+        masks = m.view(step.support, part.tensors) if step.support else None
+        project_part(part, out, masks, m, (id(step), i), m.levels[step.over] if step.over else 0.0)
 
 
-def project_part(part: Part, out: list[Tensor], masks: list[Tensor] | None, m: Machine, key: tuple[int, int]) -> None:
-    """Counts first, then the norm ball on what is kept: exact for the pairs that the compiler lets through."""
+def project_part(
+    part: Part, out: list[Tensor], masks: list[Tensor] | None, m: Machine, key: tuple[int, int], mu: float = 0.0
+) -> None:
+    """Counts first, then the norm ball on what is kept: exact for the pairs that the compiler lets through.
+
+    `mu` is the coefficient of the pull that the multiplier of a ball is in units of.
+    """
     try:
         if part.bounds:
             if key not in m.cache:
@@ -42,7 +47,7 @@ def project_part(part: Part, out: list[Tensor], masks: list[Tensor] | None, m: M
         for name, radius in part.balls:
             before = [t.clone() for t in out]
             ball(name, radius).project_(out)
-            m.multipliers[ball_label(part)] = _multiplier(name, before, out)
+            m.multipliers[ball_label(part)] = mu * _multiplier(name, before, out)
             if masks is not None and not part.bounds:
                 for mask in masks:
                     mask.fill_(True)

@@ -44,19 +44,20 @@ def rederived(function: Count | Choice | Structural, positions: Mapping[str, int
 # ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _sparse_operations(function: Count, positions: Mapping[str, int], table: ShapeTable) -> int | None:
+def _sparse_operations(function: Count, positions: Mapping[str, int], table: ShapeTable) -> int:
     """``Σ_l uses_l · nnz_l``, twice that in FLOPs; a whole network has its weightless products as well.
 
-    Which users of a tied kernel are meant is not known where its coefficient is less than that of all of them.
+    Which users of a tied kernel are meant, its coefficient says, if it is the sum of some of their uses.
     """
     factor = 2 if function.name == "sparse_flops" else 1
     total = factor * sum(p.macs for p in table.products) if function.constant else 0
     for name, coefficient in function.coefficients.items():
         kernel = table.tensor[name].name
         uses = [factor * x.uses for x in table.layers if table.tensor[x.weight].name == kernel]
-        if len(uses) > 1 and coefficient < sum(uses):
-            return None
-        total += sum(uses) * positions[kernel]
+        some = {0}
+        for use in uses:
+            some |= {s + use for s in some if s + use <= coefficient}
+        total += (coefficient if coefficient in some else sum(uses)) * positions[kernel]
     return total
 
 

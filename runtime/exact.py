@@ -7,12 +7,13 @@ bits, so that every partial sum is an integer far below 2⁵³: NumPy adds milli
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ Number: TypeAlias = int | str
 
 LIMB = 12  # bits
 BLOCK = 1 << 20  # entries at a time: below 2²⁹, where sums of squared limbs would pass 2⁵³
+FORM = re.compile(r"-?[0-9]+(\.[0-9]+|/0*[1-9][0-9]*)?")  # no exponent: 1e999999999 is a short text and a long number
+LONGEST = 2000  # characters of a number
 DIGITS = 20  # significant digits of numbers that have no short decimal
 ROOT_BITS = 256  # of an enclosed root; decisions are taken on its square
 LOG_DIGITS = 60
@@ -43,12 +46,14 @@ class Value:
 
     @classmethod
     def root(cls, square: Fraction) -> Value:
-        """√square for square ≥ 0."""
-        scale = 1 << (ROOT_BITS + max(0, square.denominator.bit_length() - square.numerator.bit_length()) // 2)
-        scaled = square.numerator * scale * scale
-        low = Fraction(math.isqrt(scaled // square.denominator), scale)
-        exact = low * low == square
-        return cls(low, low) if exact else cls(low, low + Fraction(1, scale), square)
+        """√square for square ≥ 0; exact where it is rational."""
+        p, q = square.numerator, square.denominator
+        root = Fraction(math.isqrt(p), math.isqrt(q))
+        if root * root == square:
+            return cls(root, root)
+        scale = 1 << (ROOT_BITS + max(0, q.bit_length() - p.bit_length()) // 2)
+        low = Fraction(math.isqrt(p * scale * scale // q), scale)
+        return cls(low, low + Fraction(1, scale), square)
 
     def __add__(self, other: Value) -> Value:
         return Value(self.low + other.low, self.high + other.high)
@@ -194,14 +199,12 @@ def taken(value: Fraction | int | float) -> Fraction:
 
 def number(text: object) -> Fraction:
     """What `written` wrote. Raises ValueError for anything else."""
-    if isinstance(text, bool) or not isinstance(text, int | str):
-        raise ValueError(f"{text!r} is not an exact number")
-    try:
-        value = Fraction(text)
-    except ZeroDivisionError as error:
-        raise ValueError(f"{text!r} is not an exact number") from error
+    plain = type(text) is int or (isinstance(text, str) and len(text) <= LONGEST and FORM.fullmatch(text))
+    if not plain:
+        raise ValueError(f"{text!r:.80} is not an exact number")
+    value = Fraction(cast(Number, text))
     if written(value) != text:
-        raise ValueError(f"{text!r} is not written as {written(value)!r}")
+        raise ValueError(f"{text!r:.80} is not written as {written(value)!r:.80}")
     return value
 
 

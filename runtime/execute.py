@@ -138,7 +138,7 @@ def _(step: Prox, m: Machine) -> None:
 
 @execute.register
 def _(step: Materialize, m: Machine) -> None:
-    d = kernels.anchored(m.clocks["p"], m.anchors[step.level], step.reach)
+    d = kernels.anchored(m.clocks["p"], m.courses[step.level], step.reach)
     m.levels[step.level] = d
     with torch.no_grad():
         kernels.soft_(m.values[step.of], m.values[step.latent], d)
@@ -149,8 +149,10 @@ def _(step: Steer, m: Machine) -> None:
     with torch.no_grad():
         theta = [t.detach() for t in m.values[step.latent]]
         q = float(kth_magnitude(theta, step.kappa + 1).value) if step.kappa < sum(t.numel() for t in theta) else 0.0
-        d = m.levels[step.level]
-        m.anchors[step.level] = (d, kernels.s_lats(m.clocks["p"] / step.reach), max(d, q) if m.clocks["p"] < step.reach else q)
+    p, d = m.clocks["p"], m.levels[step.level]
+    last = m.steers.get(step.level, (p, q)) if p > 0 else (p, q)
+    m.courses[step.level] = kernels.steered(p, d, q, last, step.reach)
+    m.steers[step.level] = (p, q)
 
 
 @execute.register
@@ -189,6 +191,11 @@ def _(step: Recalibrate, m: Machine) -> None:
 def _(step: Record, m: Machine) -> None:
     event: dict[str, object] = {"event": step.what, "stage": step.stage, **{c: m.clocks[c] for c in ("k", "epoch", "p")}}
     event["loss"] = m.last_loss
+    if step.counted:
+        found = counts(m.feasible, m, step.counted)
+        event["constraints"] = [
+            {"label": label, "value": got, "bound": bound, "price": m.multipliers.get(label)} for label, got, bound in found
+        ]
     if step.copy and step.of:
         pairs = zip(m.values[step.of], m.values[step.copy], strict=True)
         square = sum(float((w.detach().double() - c.double()).square().sum()) for w, c in pairs)

@@ -30,10 +30,9 @@ def restrict_(grads: list[Tensor], support: list[Tensor]) -> None:
 
 
 def soft_(out: Sequence[Tensor], theta: Sequence[Tensor], d: float) -> None:
-    """``out ← sign(θ)(|θ| − d)₊``, written as ``θ − clip(θ, −d, d)``, which is exactly 0 where ``|θ| ≤ d``."""
+    """``out ← sign(θ)(|θ| − d)₊`` in one pass; exactly 0 where ``|θ| ≤ d``."""
     for w, t in zip(out, theta, strict=True):
-        torch.clamp(t, -d, d, out=w)
-        torch.sub(t, w, out=w)
+        torch.ops.aten.softshrink.out(t, d, out=w)
 
 
 def not_finite(loss: Tensor) -> Tensor:
@@ -63,8 +62,22 @@ def s_lats(x: float) -> float:
     return x + math.sin(math.pi * x) / math.pi
 
 
-def anchored(p: float, anchor: tuple[float, float, float], reach: float) -> float:
-    """The threshold at p between two steers: ``d₀ + (q − d₀)(f(p/r) − f₀)/(1 − f₀)``, and q from p = r on."""
-    d0, f0, q = anchor
-    f = s_lats(p / reach)
-    return q if f >= 1.0 or f0 >= 1.0 else d0 + (q - d0) * (f - f0) / (1.0 - f0)
+def steered(p: float, d: float, q: float, last: tuple[float, float], reach: float) -> tuple[float, float, float, float]:
+    """The course of a threshold until the next steer, ``(p₀, d₀, target, span)`` for `anchored`.
+
+    `q` is the threshold that would leave κ weights now, `last` = (p, q) at the last steer. Up to `reach` the target is q;
+    from there on d follows q, which moves as the kept weights grow: the target is where q will be after one more span.
+    """
+    p_last, q_last = last
+    if p < reach:
+        return (p, d, max(d, q), 1.0)
+    return (p, d, q + max(0.0, q - q_last), max(p - p_last, 1e-12))
+
+
+def anchored(p: float, course: tuple[float, float, float, float], reach: float) -> float:
+    """The threshold at p: ``d₀ + (q − d₀)(f(p/r) − f(p₀/r))/(1 − f(p₀/r))`` before reach, then linear over the span."""
+    p0, d0, q, span = course
+    if p0 >= reach:
+        return d0 + (q - d0) * min(1.0, (p - p0) / span)
+    f, f0 = s_lats(p / reach), s_lats(p0 / reach)
+    return d0 + (q - d0) * (f - f0) / (1.0 - f0)

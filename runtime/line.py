@@ -13,6 +13,7 @@ from prunelang.compiler.problem import (
     MatrixFunction,
     Measured,
     Named,
+    Relative,
     Set,
     VectorNorm,
 )
@@ -118,7 +119,7 @@ def line_of(constraint: Constraint, stored: Stored, spec: str, given: Given) -> 
         price_kind=None if price is None else price.kind,
         price_spread=None if price is None else price.spread,
         projection=given.projection,
-        base=None if given.base is None else written(given.base),
+        base=None if given.base is None or not isinstance(constraint.set, Relative) else written(given.base),
         split=_split(function),
         split_hash=None if m is None else m.split_hash,
         samples=None if m is None else m.samples,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,8 @@ from prunelang.compiler.graph import (
     Buffers,
     Copy,
     Dual,
+    Feasible,
+    Finish,
     Graph,
     Latent,
     Level,
@@ -22,6 +25,7 @@ from prunelang.compiler.graph import (
     Rest,
     Support,
     Weights,
+    walk,
 )
 from prunelang.compiler.graph.base import State
 
@@ -61,7 +65,8 @@ class Machine:
     stop: Callable[[], bool] = lambda: False
     values: dict[str, list[Tensor]] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
-    anchors: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    courses: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)  # of steered levels
+    steers: dict[str, tuple[float, float]] = field(default_factory=dict)  # (p, q) at the last steer, by level
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=lambda: {"k": 0.0, "epoch": 0.0, "step": 0.0, "p": 0.0})
     stage_span: tuple[float, float] = (0.0, 1.0)  # of p, covered by the inner loop under way
@@ -102,6 +107,12 @@ class Machine:
                 self.values[node.name] = [torch.ones_like(w, dtype=torch.bool) for w in self.values[node.of]]
             case Level():
                 self.levels[node.name] = 0.0
+
+    @cached_property
+    def feasible(self) -> Feasible:
+        """What the program finishes in; no parts when it finishes in nothing."""
+        found = [s.onto for s in walk(self.graph.program) if isinstance(s, Finish)]
+        return found[0] if found else Feasible(())
 
     def names(self, state: str) -> tuple[str, ...]:
         """The tensor names behind a state of tensors."""

@@ -55,10 +55,17 @@ class Stored:
     def kept(self) -> dict[str, int]:
         return self.nonzeros | {n: int(np.count_nonzero(m)) for n, m in self.supports.items()}
 
-    def positions(self, which: Positions) -> dict[str, int]:
+    @cached_property
+    def _positions(self) -> dict[Positions, dict[str, int]]:
+        names = self.table.tensor.items()
+        return {
+            "non-zero values": {n: self.nonzeros[t.name] for n, t in names},
+            "kept positions": {n: self.kept[t.name] for n, t in names},
+        }
+
+    def positions(self, which: Positions) -> Mapping[str, int]:
         """Entries by tensor, under every name that it has."""
-        own = self.nonzeros if which == "non-zero values" else self.kept
-        return {n: own[t.name] for n, t in self.table.tensor.items()}
+        return self._positions[which]
 
     def stray(self) -> list[str]:
         """Tensors with a non-zero value outside their kept positions."""

@@ -28,7 +28,7 @@ from prunelang.runtime.certificate import (
     status_of,
     stored_from,
 )
-from prunelang.runtime.exact import number, written
+from prunelang.runtime.exact import number
 from prunelang.runtime.files import FileProblem, decode, digest, parse_json, read, read_text
 from prunelang.runtime.line import Given, Line, Measurement, Price, line_of
 from prunelang.runtime.meaning import meaning
@@ -36,7 +36,7 @@ from prunelang.runtime.stored import Stored
 
 Verdict: TypeAlias = Literal["ok", "fail", "measured", "unverified"]
 ProblemOf: TypeAlias = Callable[[str, ShapeTable], Problem]
-GAP = re.compile(r"exact|gap ≤ (\S+)")
+GAP = re.compile(r"exact|gap ≤ ([0-9./]{1,99})")
 
 
 @dataclass(frozen=True)
@@ -187,16 +187,9 @@ def _given(line: Line) -> Given:
         price = Price(line.price, line.price_kind, line.price_spread)
     if line.projection is not None:
         gap = GAP.fullmatch(line.projection)
-        if gap is None or (gap[1] is not None and Fraction(_number(gap[1])) <= 0):
+        if gap is None or (gap[1] and number(int(gap[1]) if gap[1].isdecimal() else gap[1]) <= 0):
             raise ValueError(f"it states the projection {line.projection!r}, neither exact nor a gap")
     return Given(measured, None if line.base is None else number(line.base), price, line.projection)
-
-
-def _number(text: str) -> Fraction:
-    value = Fraction(text)
-    if str(written(value)) != text:
-        raise ValueError(f"{text!r} is not written as {written(value)!r}")
-    return value
 
 
 def _outcome(line: Line) -> Finding:

@@ -44,7 +44,7 @@ def ours(spec: str, seed: int, level: str, weights: Path, root: str, folder: Pat
     program = prunelang.compile(text)
     solution = program.run(folder / f"{spec}-{level}-{seed}", seed=seed)
     (line,) = solution.certificate.constraints
-    return {"error": 100 * solution.certificate.value("error(net)"), "kept": int(line.got), "status": solution.certificate.status}
+    return {"error": 100 * solution.reported("error(net)"), "kept": int(line.got), "status": solution.certificate.status}
 
 
 def peer(method: Callable[..., None], net: nn.Module, dataset: Dataset, seed: int, level: str) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def plain_arguments(
     except ArgumentError as error:
         where = at.get(error.argument)
         near = " or ".join(f"`{s}`" for s in error.suggestions)
-        span = node.span if where is None else where.span if error.argument not in _names(signature) else where.value.span
+        span = (
+            node.span if where is None else where.span if error.argument not in _names(signature) else where.value.span
+        )
         world.report.error("P542", span, error.message, hint=f"did you mean {near}?" if near else None)
         return None
 

@@ -133,10 +133,11 @@ def _offset(world: World, node: Binary, base: Base, n: Amount) -> Value:
 def _percent_hint(node: Binary) -> str:
     literal = next((x for x in (node.right, node.left) if isinstance(x, Number) and x.unit == "%"), None)
     if literal is None:
-        return "say `base - 0.5 pp` (percentage points), or `99.5% * base`"
+        return "for accuracy say `base - 0.5 pp` (percentage points); for a share of it `99.5% * base`"
     sign = -1 if node.operator == "-" else 1
     share = f"{float(100 + sign * literal.value):g}"
-    return f"say `base {node.operator} {float(literal.value):g} pp` (percentage points), or `{share}% * base`"
+    points = f"base {node.operator} {float(literal.value):g} pp"
+    return f"for accuracy say `{points}` (percentage points); for a share of it `{share}% * base`"
 
 
 def _subtract(world: World, node: Binary, a: Value, b: Value) -> Value:
@@ -144,7 +145,10 @@ def _subtract(world: World, node: Binary, a: Value, b: Value) -> Value:
         if b.start and not a.start and a.names == b.names:
             return Tensors(a.names, moved=True)
         return world.report.error(
-            "P231", node.span, "tensors subtract from their own start alone", hint="write `w - start(w)` with the same w"
+            "P231",
+            node.span,
+            "tensors subtract from their own start alone",
+            hint="write `w - start(w)` with the same w",
         )
     match b:
         case Amount() | Combination() | Base():
@@ -176,7 +180,9 @@ def _multiply(world: World, node: Binary, a: Value, b: Value) -> Value:
                 return WRONG
             return _scale_base(world, node, base, n)
         case Combination(), Combination():
-            return world.report.error("P231", node.span, "two functions cannot be multiplied: the problem is linear in them")
+            return world.report.error(
+                "P231", node.span, "two functions cannot be multiplied: the problem is linear in them"
+            )
     return _cannot(world, node, a, b)
 
 
@@ -221,7 +227,12 @@ def _power(world: World, node: Binary, a: Value, b: Value) -> Value:
             return Amount(apply("^", a.schedule, b.schedule))
         case Combination(pieces=(piece,), constant=None), Amount(unit=""):
             function = piece.function
-            if isinstance(function, VectorNorm) and function.name == "norm2" and function.power == 1 and piece.weight == ONE:
+            if (
+                isinstance(function, VectorNorm)
+                and function.name == "norm2"
+                and function.power == 1
+                and piece.weight == ONE
+            ):
                 if b.schedule == constant(2):
                     return Combination((replace(piece, function=replace(function, power=2)),))
                 if b.schedule == constant(1):
@@ -245,7 +256,10 @@ def _union(world: World, node: Binary, a: Value, b: Value) -> Value:
         case (Layers(), Tensors()) | (Tensors(), Layers()):
             where = node.left if isinstance(a, Layers) else node.right
             return world.report.error(
-                "P207", where.span, "`|` joins tensors with tensors, or layers with layers", fix=f"{world.text(where)}.weights"
+                "P207",
+                where.span,
+                "`|` joins tensors with tensors, or layers with layers",
+                fix=f"{world.text(where)}.weights",
             )
     return _cannot(world, node, a, b)
 
@@ -263,7 +277,9 @@ def _except(world: World, node: Binary, a: Value, b: Value) -> Value:
         case _:
             return _cannot(world, node, a, b)
     if not left.names:
-        return world.report.error("P213", node.span, "`except` leaves nothing over", hint="everything on its left is taken away")
+        return world.report.error(
+            "P213", node.span, "`except` leaves nothing over", hint="everything on its left is taken away"
+        )
     return left
 
 
@@ -283,9 +299,11 @@ def _cannot(world: World, node: Binary, a: Value, b: Value) -> Wrong:
     hint = None
     if isinstance(a, Network) or isinstance(b, Network):
         hint = f"say which tensors: `{world.trained or 'net'}.weights`"
-    elif isinstance(a, Base) and isinstance(b, (Base, Combination)) or isinstance(b, Base) and isinstance(a, Combination):
+    elif (isinstance(a, Base) and isinstance(b, (Base, Combination))) or (
+        isinstance(b, Base) and isinstance(a, Combination)
+    ):
         hint = "`base` stands on one side of a constraint, alone but for a factor and a number"
-    return world.report.error("P231", node.span, sentence[0].upper() + sentence[1:], hint=hint)
+    return world.report.error("P231", node.span, sentence, hint=hint)
 
 
 def as_fraction(world: World, node: Expr, amount: Amount) -> Fraction | None:

@@ -33,7 +33,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Ends:
-    """The clocks at the start and at the end of what a bound or coefficient may follow; no k without outer iterations."""
+    """The clocks at the start and at the end of what a bound may follow; there is no k without outer iterations."""
 
     start: Mapping[str, float]
     end: Mapping[str, float]
@@ -87,7 +87,9 @@ def _clocks_known(world: World, node: Expr, amount: Amount, ends: Ends) -> bool:
         return False
     if "k" in used and "k" not in ends.end:
         hint = "use p, which runs from 0 to 1 over the stage"
-        world.report.error("P226", node.span, "there is no `k`: no `solve` of this spec has outer iterations", hint=hint)
+        world.report.error(
+            "P226", node.span, "there is no `k`: no `solve` of this spec has outer iterations", hint=hint
+        )
         return False
     return True
 
@@ -140,8 +142,9 @@ def _wrong_unit(world: World, node: Expr, amount: Amount, side: Reduced) -> None
             hint = f"1 MAC is 2 FLOPs: write `{fix}`"
     elif {given, wanted} == {"MACs", "FLOPs"}:
         hint = "1 MAC is 2 FLOPs"
-    name = unit_words(wanted) if wanted else "a plain count"
-    world.report.error("P208", node.span, f"`{side.name}` is counted in {name}, not in {unit_words(given)}", fix=fix, hint=hint)
+    what = f"is counted in {unit_words(wanted)}" if wanted else "is a plain number"
+    message = f"`{side.name}` {what}, not in {unit_words(given)}" if given else f"`{side.name}` {what}, not a plain number"
+    world.report.error("P208", node.span, message, fix=fix, hint=hint)
 
 
 def _prefixed(prefix: str | None, unit: str) -> str:
@@ -166,16 +169,25 @@ def _in_range(world: World, node: Expr, amount: Amount, side: Reduced, value: Fr
     return False
 
 
-def _is_fractional(world: World, node: Expr, amount: Amount, side: Reduced, value: Fraction, relation: Relation) -> bool:
+def _is_fractional(
+    world: World, node: Expr, amount: Amount, side: Reduced, value: Fraction, relation: Relation
+) -> bool:
     """Whether the user wrote a fraction as the bound of a bare count, which is an error."""
-    if value.denominator == 1 or amount.unit == "%" or abs(side.scale) != 1 or not isinstance(amount.schedule, Constant):
+    if (
+        value.denominator == 1
+        or amount.unit == "%"
+        or abs(side.scale) != 1
+        or not isinstance(amount.schedule, Constant)
+    ):
         return False
     strict = _round(value, relation)
     fix = str(strict) if amount.unit == "" and strict >= 0 else None
     hint = None
     if 0 < value < 1 and amount.unit == "":
         fix, hint = f"{number(value * 100)}%", f"for a share of the dense value write `{number(value * 100)}%`"
-    world.report.error("P211", node.span, f"`{side.name}` is a whole number; {number(value)} is not", fix=fix, hint=hint)
+    world.report.error(
+        "P211", node.span, f"`{side.name}` is a whole number; {number(value)} is not", fix=fix, hint=hint
+    )
     return True
 
 
@@ -196,3 +208,11 @@ def relative(world: World, node: Expr, base: Base, side: Reduced, relation: Rela
         return None
     offset = side.scale * (base.factor * side.constant + base.offset - side.constant)
     return Relative(FLIP[relation] if side.scale < 0 else relation, base.factor, offset)
+
+
+def show_base(base: Base) -> str:
+    """``base``, ``1.05 * base``, ``base - 0.5 pp``: as a spec would write it."""
+    text = "base" if base.factor == 1 else f"{number(base.factor)} * base"
+    if not base.offset:
+        return text
+    return f"{text} {'-' if base.offset < 0 else '+'} {show(abs(base.offset), base.unit)}"

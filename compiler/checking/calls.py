@@ -113,7 +113,12 @@ def _place(world: World, signature: Signature, node: Call) -> dict[str, list[Exp
             if found is None or found.many:
                 near = did_you_mean(argument.name, [p.name for p in signature.parameters])
                 shown = to_unicode(argument.name)
-                report.error("P206", argument.span, f"{what} has no argument `{shown}`", hint=near or f"it is `{signature.text()}`")
+                report.error(
+                    "P206",
+                    argument.span,
+                    f"{what} has no argument `{shown}`",
+                    hint=near or f"it is `{signature.text()}`",
+                )
                 good = False
                 continue
             parameter = found
@@ -158,7 +163,10 @@ def _member(world: World, parameter: Parameter, node: Expr) -> str | None:
 
 def mismatch(world: World, parameter: Parameter, node: Expr, value: Value, **more: str | None) -> None:
     world.report.error(
-        "P207", node.span, f"`{to_unicode(parameter.name)}` is {KIND_WORDS[parameter.kind]}, not {kind_of(value)}", **more
+        "P207",
+        node.span,
+        f"`{to_unicode(parameter.name)}` takes {KIND_WORDS[parameter.kind]}, not {kind_of(value)}",
+        **more,
     )
 
 
@@ -167,7 +175,8 @@ def mismatch(world: World, parameter: Parameter, node: Expr, value: Value, **mor
 
 def _network(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Network | None:
     if not isinstance(value, Network):
-        return mismatch(world, p, node, value, hint=f"write `{world.trained}`" if world.trained else None)
+        mismatch(world, p, node, value, hint=f"write `{world.trained}`" if world.trained else None)
+        return None
     if value.frozen:
         message = f"`{value.name}` is frozen; `{s.name}` is of the trained network `{world.trained}`"
         world.report.error("P207", node.span, message)
@@ -178,23 +187,29 @@ def _network(world: World, s: Signature, p: Parameter, node: Expr, value: Value,
 def _teacher(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Network | None:
     if isinstance(value, Network) and value.frozen:
         return value
-    return mismatch(world, p, node, value, hint='declare one: `model teacher = … from "weights.safetensors" frozen`')
+    mismatch(world, p, node, value, hint='declare one: `model teacher = … from "weights.safetensors" frozen`')
+    return None
 
 
-def _owners(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Network | Layers | None:
-    if isinstance(value, Layers) or isinstance(value, Network) and not value.frozen:
+def _owners(
+    world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals
+) -> Network | Layers | None:
+    if isinstance(value, Layers) or (isinstance(value, Network) and not value.frozen):
         return value
     hint = None
     if isinstance(value, Tensors) and isinstance(node, Attribute):
         hint = f"write `{world.text(node.value)}`"
-    return mismatch(world, p, node, value, hint=hint)
+    mismatch(world, p, node, value, hint=hint)
+    return None
 
 
 def _tensors(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Tensors | None:
     if isinstance(value, (Layers, Network)) and not (isinstance(value, Network) and value.frozen):
-        return mismatch(world, p, node, value, fix=f"{world.text(node)}.weights")
+        mismatch(world, p, node, value, fix=f"{world.text(node)}.weights")
+        return None
     if not isinstance(value, Tensors):
-        return mismatch(world, p, node, value)
+        mismatch(world, p, node, value)
+        return None
     return value
 
 
@@ -212,7 +227,9 @@ def single(world: World, what: str, node: Expr, tensors: Tensors) -> bool:
     message = f"{what} takes one tensor; here are {len(tensors.names)}"
     rewritten = _one_by_one(world, node)
     if rewritten is None or world.body is None:
-        world.report.error("P214", node.span, message, hint="write a constraint for each: `∀ l ∈ net.layers: …(l.weights)`")
+        world.report.error(
+            "P214", node.span, message, hint="write a constraint for each: `∀ l ∈ net.layers: …(l.weights)`"
+        )
     else:
         world.report.error("P214", node.span, message, fix=rewritten, fix_span=world.body)
     return False
@@ -229,12 +246,14 @@ def _one_by_one(world: World, node: Expr) -> str | None:
     domain = f"{owner}.layers" if isinstance(node.value, Name) else owner
     before = world.source.slice(Span(body.start, node.span.start))
     after = world.source.slice(Span(node.span.end, body.end))
-    return f"∀ l ∈ {domain}: {before}l.{node.name}{after}"
+    variable = next(v for v in ("l", "m", "layer", "each_layer", "one_layer") if v not in world.scope)
+    return f"∀ {variable} ∈ {domain}: {before}{variable}.{node.name}{after}"
 
 
 def _number(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Fraction | None:
     if not isinstance(value, Amount) or value.unit not in ("", "%"):
-        return mismatch(world, p, node, value)
+        mismatch(world, p, node, value)
+        return None
     number = as_fraction(world, node, value)
     return number if number is not None and in_range(world, p, node, number) else None
 
@@ -249,7 +268,8 @@ def in_range(world: World, p: Parameter, node: Expr, value: Fraction) -> bool:
 
 def _integer(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> int | None:
     if not isinstance(value, Amount) or value.unit != "":
-        return mismatch(world, p, node, value)
+        mismatch(world, p, node, value)
+        return None
     number = as_fraction(world, node, value)
     if number is None or not in_range(world, p, node, number):
         return None
@@ -280,25 +300,35 @@ def _epochs(world: World, s: Signature, p: Parameter, node: Expr, value: Value, 
         return _integer(world, s, p, node, Amount(value.schedule), local)
     text = world.text(node)
     fix = f"{text} epochs" if isinstance(value, Amount) and value.unit == "" else None
-    return mismatch(world, p, node, value, fix=fix)
+    mismatch(world, p, node, value, fix=fix)
+    return None
 
 
 def _scalar(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Amount | None:
-    return value if isinstance(value, Amount) else mismatch(world, p, node, value)
+    if isinstance(value, Amount):
+        return value
+    mismatch(world, p, node, value)
+    return None
 
 
 def _time(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Amount | None:
     if isinstance(value, Amount) and value.unit in ("", "%", "epochs", "steps"):
         return value
     if isinstance(value, Amount):
-        world.report.error("P208", node.span, f"a time is in epochs or steps, or a share of the stage, not {unit_words(value.unit)}")
+        world.report.error(
+            "P208", node.span, f"a time is in epochs or steps, or a share of the stage, not {unit_words(value.unit)}"
+        )
         return None
-    return mismatch(world, p, node, value)
+    mismatch(world, p, node, value)
+    return None
 
 
-def _change(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> tuple[Amount, Amount] | None:
+def _change(
+    world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals
+) -> tuple[Amount, Amount] | None:
     if not isinstance(value, Items) or len(value.items) != 2:
-        return mismatch(world, p, node, value)
+        mismatch(world, p, node, value)
+        return None
     time, later = (expressions.evaluate(world, item, local) for item in value.items)
     if isinstance(time, Wrong) or isinstance(later, Wrong):
         return None
@@ -310,7 +340,8 @@ def _change(world: World, s: Signature, p: Parameter, node: Expr, value: Value, 
 def _values(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> object | None:
     if isinstance(value, Domain) and value.signature is SETS["values"]:
         return dict(value.values)["values"]
-    return mismatch(world, p, node, value)
+    mismatch(world, p, node, value)
+    return None
 
 
 Reader = Callable[[World, Signature, Parameter, Expr, Value, Locals], object | None]

@@ -70,7 +70,9 @@ def _weights(world: World, node: Expr, pieces: Sequence[Piece]) -> list[tuple[Fr
             world.report.error("P227", node.span, f"this coefficient has no value: {error}")
             return None
         if weight is None:
-            world.report.error("P226", node.span, "a coefficient in a constraint cannot move with the clocks", hint="the bound can")
+            world.report.error(
+                "P226", node.span, "a coefficient in a constraint cannot move with the clocks", hint="the bound can"
+            )
             return None
         same = None if counts else next((i for i, (_, p) in enumerate(merged) if p.function == piece.function), None)
         if same is None:
@@ -88,7 +90,9 @@ def _constant(world: World, node: Expr, value: Combination, unit: str) -> Fracti
     if value.constant is None:
         return Fraction(0)
     if value.constant.unit != unit and not (unit in ("nats", "bits", "") and value.constant.unit in ("", "%", "pp")):
-        world.report.error("P208", node.span, f"{unit_words(unit)} and {unit_words(value.constant.unit)} cannot be added")
+        world.report.error(
+            "P208", node.span, f"{unit_words(unit)} and {unit_words(value.constant.unit)} cannot be added"
+        )
         return None
     return as_fraction(world, node, value.constant)
 
@@ -96,7 +100,7 @@ def _constant(world: World, node: Expr, value: Combination, unit: str) -> Fracti
 def _single(weight: Fraction, piece: Piece, unit: str, constant: Fraction) -> Reduced:
     dense = None if piece.dense is None else weight * piece.dense + constant
     signature = piece.signature
-    return Reduced(piece.function, 1 / weight, constant, unit, signature.result, dense, signature.name, True)
+    return Reduced(piece.function, 1 / weight, constant, unit, signature.result, dense, signature.sign or signature.name, True)
 
 
 def _total_dense(weighted: Sequence[tuple[Fraction, Piece]], constant: Fraction) -> Fraction | None:

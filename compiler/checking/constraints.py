@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, cast
 
 from prunelang.compiler.checking import arithmetic
-from prunelang.compiler.checking.bounds import FLIP, Bound, Ends, Relation, bound, relative
+from prunelang.compiler.checking.bounds import FLIP, Bound, Ends, Relation, bound, relative, show_base
 from prunelang.compiler.checking.combine import Reduced, reduce
 from prunelang.compiler.checking.domains import membership
 from prunelang.compiler.checking.expressions import evaluate, members, variable_is_free
 from prunelang.compiler.checking.splits import with_split
 from prunelang.compiler.checking.values import (
-    WRONG,
     Amount,
     Base,
     Combination,
@@ -27,7 +26,7 @@ from prunelang.compiler.checking.values import (
     kind_of,
 )
 from prunelang.compiler.checking.world import MAX_INSTANCES, NO_LOCALS, Locals, World, canonical_text
-from prunelang.compiler.problem import Affine, Constraint, Function, Interval, Measured, Relative, Set
+from prunelang.compiler.problem import Affine, Constraint, Function, Interval, Measured, Set
 from prunelang.compiler.schedule import Schedule, constant
 from prunelang.dsl import tree
 from prunelang.dsl.names import to_unicode
@@ -67,7 +66,9 @@ def constraints(world: World, node: tree.Constraint, labels: Labels, ends: Ends)
     """All instances of one line; those that are wrong are reported and left out."""
     if node.label is not None and node.label in labels.instances:
         where = node.label_span or node.span
-        world.report.error("P217", where, f"two constraints are called `{to_unicode(node.label)}`", hint="choose another label")
+        world.report.error(
+            "P217", where, f"two constraints are called `{to_unicode(node.label)}`", hint="choose another label"
+        )
         return []
     if node.label is not None:
         labels.instances[node.label] = []
@@ -76,6 +77,7 @@ def constraints(world: World, node: tree.Constraint, labels: Labels, ends: Ends)
     out: list[Constraint] = []
     text = canonical_text(node.body)
     base = to_unicode(node.label) if node.label is not None else canonical_text(_left(world, node.body))
+    world.report.unrolling = bool(node.foralls)
     for names, local in _instances(world, node):
         found = _body(world, node.body, local, ends)
         if found is None:
@@ -85,7 +87,7 @@ def constraints(world: World, node: tree.Constraint, labels: Labels, ends: Ends)
         if node.label is not None:
             labels.instances[node.label].append(label)
         out.append(_constraint(found, label, node, text))
-    world.body = None
+    world.body, world.report.unrolling = None, False
     return out
 
 
@@ -201,7 +203,7 @@ def _one(
     dense = _dense(reduced)
     if isinstance(limit, Base):
         around = relative(world, other, limit, reduced, relation)
-        return None if around is None else _Found(reduced.function, around, canonical_text(other), dense)
+        return None if around is None else _Found(reduced.function, around, f"{relation} {show_base(limit)}", dense)
     found = bound(world, other, limit, reduced, relation, ends)
     if found is None:
         return None
@@ -219,7 +221,9 @@ def _interval(found: Bound) -> Interval:
     return Interval(None, found.value) if found.relation == "≤" else Interval(found.value, None)
 
 
-def _both(world: World, body: Comparison, a: Combination, b: Combination, relation: Relation, ends: Ends) -> _Found | None:
+def _both(
+    world: World, body: Comparison, a: Combination, b: Combination, relation: Relation, ends: Ends
+) -> _Found | None:
     """``E ≤ F`` is ``E − F ≤ 0``, constants moved to the right."""
     whole = Binary("-", body.sides[0], body.sides[1], span=body.span)
     summed = arithmetic.total(world, whole, [a, arithmetic.scale(b, constant(-1))])
@@ -242,7 +246,9 @@ def _between(world: World, body: Comparison, values: list[Value], ends: Ends) ->
     """``const ≤ E ≤ const``."""
     low, middle, high = values[0], values[1], values[2]
     if len(values) > 3 or body.relations[0] != body.relations[1]:
-        world.report.error("P216", body.span, "a chain is `const ≤ E ≤ const`, both signs the same way", hint="write two lines")
+        world.report.error(
+            "P216", body.span, "a chain is `const ≤ E ≤ const`, both signs the same way", hint="write two lines"
+        )
         return None
     if not isinstance(middle, Combination) or not isinstance(low, Amount) or not isinstance(high, Amount):
         message = "a chain has a function in the middle and constants on both sides"
@@ -265,4 +271,6 @@ def _between(world: World, body: Comparison, values: list[Value], ends: Ends) ->
         hint = "exchange the two bounds"
         world.report.error("P216", body.span, f"no value lies between {lower.asked} and {upper.asked}", hint=hint)
         return None
-    return _Found(reduced.function, Interval(lower.value, upper.value), f"{lower.asked} … {upper.asked}", _dense(reduced))
+    return _Found(
+        reduced.function, Interval(lower.value, upper.value), f"{lower.asked} … {upper.asked}", _dense(reduced)
+    )

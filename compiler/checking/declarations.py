@@ -17,6 +17,7 @@ from prunelang.compiler.checking.world import World
 from prunelang.compiler.plan import DataPlan, ModelPlan, TeacherPlan
 from prunelang.dsl.diagnostics import did_you_mean
 from prunelang.dsl.names import to_unicode
+from prunelang.dsl.spans import Span
 from prunelang.dsl.tree import Call, Data, Freeze, Model
 
 
@@ -59,7 +60,9 @@ def _constructor(world: World, node: Model) -> tuple[Mapping[str, object], str] 
         if call.function in world.catalog.data:
             near = "it is a data set: write `data …`"
         where = function_span(call)
-        world.report.error("P540", where, f"there is no network `{to_unicode(call.function)}`", hint=near or _registering("model"))
+        world.report.error(
+            "P540", where, f"there is no network `{to_unicode(call.function)}`", hint=near or _registering("model")
+        )
         return None
     values = plain_arguments(world, facts.signature, call.arguments, call)
     return None if values is None else (values, facts.text(values))
@@ -73,7 +76,10 @@ def _weights(world: World, node: Model) -> bool:
     if node.weights is None or node.weights.endswith(".safetensors"):
         return True
     world.report.error(
-        "P546", node.span, f"weights load from safetensors files alone, not from `{node.weights}`", hint="convert the file first"
+        "P546",
+        node.span,
+        f"weights load from safetensors files alone, not from `{node.weights}`",
+        hint="convert the file first",
     )
     return False
 
@@ -95,7 +101,9 @@ def data(world: World, node: Data) -> DataPlan | None:
         if call.function in world.catalog.models:
             near = "it is a network: write `model net = …`"
         where = function_span(call)
-        world.report.error("P541", where, f"there is no data set `{to_unicode(call.function)}`", hint=near or _registering("data"))
+        world.report.error(
+            "P541", where, f"there is no data set `{to_unicode(call.function)}`", hint=near or _registering("data")
+        )
         return None
     own = [p.name for p in facts.signature.parameters]
     loading = tuple(p for p in LOADING if p.name not in own)
@@ -105,7 +113,9 @@ def data(world: World, node: Data) -> DataPlan | None:
         return None
     share = Fraction(cast(Fraction, values["validation"]))
     if share == 1:
-        world.report.error("P542", _argument(call, "validation"), "`validation` leaves nothing to train on", hint="the default is 10%")
+        world.report.error(
+            "P542", _argument(call, "validation"), "`validation` leaves nothing to train on", hint="the default is 10%"
+        )
         return None
     return DataPlan(
         constructor=call.function,
@@ -119,7 +129,7 @@ def data(world: World, node: Data) -> DataPlan | None:
     )
 
 
-def _argument(call: Call, name: str):  # type: ignore[no-untyped-def]
+def _argument(call: Call, name: str) -> Span:
     return next((a.span for a in call.arguments if a.name == name), call.span)
 
 
@@ -132,10 +142,11 @@ def shapes_fit(world: World, network: ModelPlan, data: DataPlan, call: Call) -> 
     wanted = inputs(network.arguments)
     if wanted in offered:
         return True
+    gives = " or ".join(map(_shape, offered))
     world.report.error(
         "P548",
         call.span,
-        f"`{network.constructor}` takes inputs of {_shape(wanted)}; `{data.constructor}` gives {' or '.join(map(_shape, offered))}",
+        f"`{network.constructor}` takes inputs of {_shape(wanted)}; `{data.constructor}` gives {gives}",
         hint=_fitting(world, network, offered),
     )
     return False

@@ -11,7 +11,18 @@ from typing import cast
 from prunelang.compiler.checking import calls
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.modes import Modes, modes_fit
-from prunelang.compiler.checking.values import Amount, Combination, Domain, Items, Layers, Network, Tensors, Value, Wrong, kind_of
+from prunelang.compiler.checking.values import (
+    Amount,
+    Combination,
+    Domain,
+    Items,
+    Layers,
+    Network,
+    Tensors,
+    Value,
+    Wrong,
+    kind_of,
+)
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.problem import Blocks, Count, Entries, Function, Interval, Kept, Named, NofM, Set
 from prunelang.dsl.spans import Span
@@ -32,12 +43,14 @@ def membership(world: World, node: Membership, value: Value, domain: Value) -> M
     if isinstance(value, Wrong) or isinstance(domain, Wrong) or world.selectors is None:
         return None
     if not isinstance(value, Tensors):
-        return _no_tensors(world, node, value)
+        _no_tensors(world, node, value)
+        return None
     if value.start or value.moved:
         world.report.error("P207", node.value.span, "sets hold tensors themselves, not their values at the start")
         return None
     if not isinstance(domain, Domain):
-        return _no_set(world, node, domain)
+        _no_set(world, node, domain)
+        return None
     if _needs_one(domain) and not calls.single(world, f"`{_name(domain)}`", node.value, value):
         return None
     return _member(world, domain, value, node.domain)
@@ -142,7 +155,9 @@ def _ranked(
     rank, modes = cast(int, values["r"]), cast(Modes | None, values.get("modes"))
     if name == "low_rank" and rank > min(rows, columns):
         message = f"a {rows} × {columns} matrix has rank at most {min(rows, columns)}"
-        world.report.error("P223", span, message, hint=f"factors save something below rank {_break_even(rows, columns)}")
+        world.report.error(
+            "P223", span, message, hint=f"factors save something below rank {_break_even(rows, columns)}"
+        )
         return None
     if modes is None:
         return Named(name, (("r", rank),))
@@ -164,7 +179,11 @@ def _sum(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Set | No
         if found is None:
             return None
         if isinstance(found, Kept):
-            world.report.error("P223", part.span or node.span, "every tensor is `dense` plus something: this sum says nothing")
+            world.report.error(
+                "P223",
+                part.span if part.span.end else node.span,
+                "every tensor is `dense` plus something: this sum says nothing",
+            )
             return None
         parts.append(found)
     return Named("sum", parts=tuple(parts))

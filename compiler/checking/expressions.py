@@ -120,7 +120,9 @@ def _name(world: World, node: Name, local: Locals) -> Value:
     if node.id == "pi":
         return Amount(Apply("pi", ()))
     if node.id in SPLITS:
-        return world.report.error("P207", node.span, f"`{node.id}` is a split of the data: it is named as `on = {node.id}`")
+        return world.report.error(
+            "P207", node.span, f"`{node.id}` is a split of the data: it is named as `on = {node.id}`"
+        )
     known = world.scope.look_up(node.id, node.span)
     if known is not None:
         return known
@@ -133,7 +135,9 @@ def _unknown_name(world: World, node: Name, local: Locals) -> Wrong:
     signature = FUNCTIONS.get(node.id) or SETS.get(node.id)
     shown = to_unicode(node.id)
     if signature is not None:
-        return world.report.error("P201", node.span, f"`{shown}` needs its arguments", hint=f"write `{signature.text()}`")
+        return world.report.error(
+            "P201", node.span, f"`{shown}` needs its arguments", hint=f"write `{signature.text()}`"
+        )
     if world.selectors is not None and node.id in world.selectors.table.layer:
         return world.report.error(
             "P201", node.span, f"`{shown}` is a layer, not a name of the spec", fix=f'{world.trained}["{node.id}"]'
@@ -152,7 +156,11 @@ def _attribute(world: World, node: Attribute, local: Locals) -> Value:
     if world.selectors is None:
         return world.needs_table(node.span)
     if not isinstance(value, (Network, Layers)):
-        hint = "its value, bound, margin or dual are read in `report`" if node.name in ("value", "bound", "margin", "dual") else None
+        hint = (
+            "its value, bound, margin or dual are read in `report`"
+            if node.name in ("value", "bound", "margin", "dual")
+            else None
+        )
         return world.report.error("P205", node.span, f"{kind_of(value)} has no attribute `{node.name}`", hint=hint)
     if node.name not in ATTRIBUTES:
         return _unknown_attribute(world, node, value)
@@ -163,7 +171,9 @@ def _attribute(world: World, node: Attribute, local: Locals) -> Value:
     else:
         found = value if node.name == "layers" else world.selectors.of_layers(value, node.name)
     if not found.names:
-        return world.report.error("P213", node.span, f"{kind_of(value)} has no {node.name}", hint="nothing would be selected")
+        return world.report.error(
+            "P213", node.span, f"{kind_of(value)} has no {node.name}", hint="nothing would be selected"
+        )
     return found
 
 
@@ -171,7 +181,9 @@ def _is_frozen(world: World, node: Expr, value: Value) -> bool:
     if not (isinstance(value, Network) and value.frozen):
         return False
     world.report.error(
-        "P207", node.span, f"`{value.name}` is frozen; functions, constraints and sets are of the trained network `{world.trained}`"
+        "P207",
+        node.span,
+        f"`{value.name}` is frozen; functions, constraints and sets are of the trained network `{world.trained}`",
     )
     return True
 
@@ -181,11 +193,17 @@ def _unknown_attribute(world: World, node: Attribute, value: Network | Layers) -
     assert selectors is not None
     if isinstance(value, Network) and node.name in selectors.table.layer:
         return world.report.error(
-            "P205", node.span, f"layers are selected by name, not as attributes", fix=f'{world.text(node.value)}["{node.name}"]'
+            "P205",
+            node.span,
+            "layers are selected by name, not as attributes",
+            fix=f'{world.text(node.value)}["{node.name}"]',
         )
     near = did_you_mean(node.name, ATTRIBUTES)
     return world.report.error(
-        "P205", node.span, f"{kind_of(value)} has no attribute `{node.name}`", hint=near or f"it has {', '.join(ATTRIBUTES)}"
+        "P205",
+        node.span,
+        f"{kind_of(value)} has no attribute `{node.name}`",
+        hint=near or f"it has {', '.join(ATTRIBUTES)}",
     )
 
 
@@ -200,7 +218,9 @@ def _select(world: World, node: Select, local: Locals) -> Value:
     if isinstance(value, Network):
         value = world.selectors.layers
     if not isinstance(value, Layers):
-        return world.report.error("P207", node.span, f"{kind_of(value)} cannot be selected from; networks and layer sets can")
+        return world.report.error(
+            "P207", node.span, f"{kind_of(value)} cannot be selected from; networks and layer sets can"
+        )
     patterns: list[str] = []
     for pattern in node.patterns:
         if not isinstance(pattern, Text):
@@ -219,7 +239,9 @@ def _nothing_matched(world: World, pattern: Text, layers: Layers) -> Wrong:
     return world.report.error(
         "P213",
         pattern.span,
-        f'no layer is called "{pattern.value}"' if not set("*?[") & set(pattern.value) else f'no layer fits "{pattern.value}"',
+        f'no layer is called "{pattern.value}"'
+        if not set("*?[") & set(pattern.value)
+        else f'no layer fits "{pattern.value}"',
         hint=hint,
         notes=(f"the layers are {listing(layers.names)}",),
     )
@@ -235,7 +257,9 @@ def members(world: World, node: Expr, value: Value) -> list[tuple[str, Value]] |
         case Tensors(names, start=False, moved=False):
             return [(n, Tensors((n,))) for n in names]
     hint = f"write `{world.text(node)}.layers`" if isinstance(value, Network) else None
-    world.report.error("P207", node.span, f"a variable runs over layers or tensors, not over {kind_of(value)}", hint=hint)
+    world.report.error(
+        "P207", node.span, f"a variable runs over layers or tensors, not over {kind_of(value)}", hint=hint
+    )
     return None
 
 
@@ -245,7 +269,9 @@ def _sum(world: World, node: SumOver, local: Locals) -> Value:
         return WRONG
     if len(elements) > MAX_INSTANCES:
         return world.report.error("P233", node.span, f"this sum has {len(elements)} terms; the most is {MAX_INSTANCES}")
+    outer, world.report.unrolling = world.report.unrolling, True
     values = [evaluate(world, node.body, {**local, node.variable: element}) for _, element in elements]
+    world.report.unrolling = outer
     if any(isinstance(v, Wrong) for v in values):
         return WRONG
     combinations = [v for v in values if isinstance(v, Combination)]
@@ -263,7 +289,9 @@ def _sum(world: World, node: SumOver, local: Locals) -> Value:
 def variable_is_free(world: World, name: str, local: Locals, node: Expr) -> bool:
     """Whether ∀ or Σ may bind `name`; reports a reserved or taken one."""
     if name in local or name in world.scope:
-        world.report.error("P203", node.span, f"`{to_unicode(name)}` is already a name here", hint="choose another variable")
+        world.report.error(
+            "P203", node.span, f"`{to_unicode(name)}` is already a name here", hint="choose another variable"
+        )
         return False
     return world.scope.admissible(name, node.span)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from prunelang.compiler.catalog import Task
 from prunelang.compiler.checking.reporter import listing
@@ -29,6 +29,7 @@ from prunelang.compiler.problem import (
 )
 from prunelang.dsl.spans import Span
 
+T = TypeVar("T")
 RESOURCES: Final = frozenset({"nonzeros", "bytes", "sparse_macs", "sparse_flops", "sum"})
 CLASSIFYING: Final = frozenset({"cross_entropy", "nll", "accuracy", "error"})
 
@@ -38,7 +39,9 @@ def parts(function: Function) -> Iterable[Function]:
     return [p for _, f in function.terms for p in parts(f)] if isinstance(function, Affine) else [function]
 
 
-def prunable(world: World, constraints: Iterable[Constraint], terms: Iterable[Term], frozen: frozenset[str]) -> frozenset[str]:
+def prunable(
+    world: World, constraints: Iterable[Constraint], terms: Iterable[Term], frozen: frozenset[str]
+) -> frozenset[str]:
     """Kernels, and tensors that a norm or a set names; whatever is frozen is not."""
     assert world.selectors is not None
     named = set(world.selectors.weights.names)
@@ -66,7 +69,7 @@ def restricted(world: World, function: Function, keep: frozenset[str]) -> Functi
     return function
 
 
-def _only(mapping: Mapping[str, object], keep: frozenset[str]) -> dict[str, object]:
+def _only(mapping: Mapping[str, T], keep: frozenset[str]) -> dict[str, T]:
     return {t: v for t, v in mapping.items() if t in keep}
 
 
@@ -93,9 +96,19 @@ def check_frozen(world: World, function: Function, span: Span, frozen: frozenset
         if not held:
             continue
         if len(held) == len(names):
-            world.report.error("P228", span, f"{listing(held)} {_is(held)} frozen: nothing here can change", hint="drop the line, or the `freeze`")
+            world.report.error(
+                "P228",
+                span,
+                f"{listing(held)} {_is(held)} frozen: nothing here can change",
+                hint="drop the line, or the `freeze`",
+            )
         elif isinstance(part, (Entries, GroupCount, VectorNorm, MatrixFunction)):
-            world.report.error("P228", span, f"{listing(held)} {_is(held)} frozen and cannot follow this line", hint="take frozen tensors out with `except`")
+            world.report.error(
+                "P228",
+                span,
+                f"{listing(held)} {_is(held)} frozen and cannot follow this line",
+                hint="take frozen tensors out with `except`",
+            )
 
 
 def _is(names: list[str]) -> str:
@@ -128,4 +141,9 @@ def tasks_fit(world: World, problem: Problem, task: Task | None) -> None:
         return
     for function, span in measured(problem, ()):
         if function.name in CLASSIFYING:
-            world.report.error("P544", span, f"`{function.name}` needs classes; this data set has numbers as targets", hint="use `mse(net)`")
+            world.report.error(
+                "P544",
+                span,
+                f"`{function.name}` needs classes; this data set has numbers as targets",
+                hint="use `mse(net)`",
+            )

@@ -1,4 +1,4 @@
-"""Calls of functions to functions of the Problem: tensor names instead of selectors, exact integers instead of words."""
+"""Calls to functions of the Problem: tensor names instead of selectors, exact integers instead of words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from prunelang.compiler.checking import arguments as given
 from prunelang.compiler.checking import calls
 from prunelang.compiler.checking.modes import Modes, largest_tt_rank, modes_fit
 from prunelang.compiler.checking.numbers import NoValue, apply
-from prunelang.compiler.checking.values import ONE, WRONG, Amount, Combination, Layers, Network, Piece, Tensors, Value, Wrong
+from prunelang.compiler.checking.values import (
+    ONE,
+    WRONG,
+    Amount,
+    Combination,
+    Layers,
+    Network,
+    Piece,
+    Tensors,
+    Value,
+    Wrong,
+)
 from prunelang.compiler.checking.world import Locals, World
 from prunelang.compiler.formats import affine_bytes, best_bytes
 from prunelang.compiler.functions import Signature
@@ -44,7 +55,7 @@ def build(world: World, signature: Signature, bound: Bound, node: Call | Norm) -
 
 def registered_loss(world: World, node: Call, signature: Signature, options: Arguments, local: Locals) -> Value:
     """A loss that the user's own code registered: the network, its own options, and the split."""
-    own = [a for a in node.arguments if a.name is not None and a.name != "on" and a.name != "net"]
+    own = [a for a in node.arguments if a.name not in (None, "on", "net")]
     shared = tuple(a for a in node.arguments if a not in own)
     bound = calls.bind(world, signature, replace(node, arguments=shared), local)
     values = given.plain_arguments(world, options, tuple(own), node, local)
@@ -55,7 +66,9 @@ def registered_loss(world: World, node: Call, signature: Signature, options: Arg
     return Combination((Piece(ONE, function, signature, None, node.span),))
 
 
-def _function(world: World, signature: Signature, bound: Bound, node: Call | Norm) -> tuple[Function, int | None] | None:
+def _function(
+    world: World, signature: Signature, bound: Bound, node: Call | Norm
+) -> tuple[Function, int | None] | None:
     name = signature.name
     match signature.group:
         case "data term" | "metric":
@@ -95,7 +108,9 @@ def _norm(world: World, signature: Signature, bound: Bound, node: Call | Norm) -
     name, tensors = signature.name, cast(Tensors, bound["w"])
     if tensors.start or (tensors.moved and signature.result == "count"):
         hint = "‖w - start(w)‖₁, ‖·‖₂ and ‖·‖∞ are known"
-        world.report.error("P207", node.span, f"`{name}` takes tensors themselves, not their values at the start", hint=hint)
+        world.report.error(
+            "P207", node.span, f"`{name}` takes tensors themselves, not their values at the start", hint=hint
+        )
         return None
     if name == "norm0":
         return Count("norm0", {t.name: 1 for t in selectors.get(tensors.names)}, 0, ""), selectors.size(tensors.names)
@@ -103,7 +118,9 @@ def _norm(world: World, signature: Signature, bound: Bound, node: Call | Norm) -
     if "by" in bound:
         by = str(bound["by"])
         if by == "head":
-            world.report.error("P223", node.span, "the table of this network states no attention heads", hint="group by row")
+            world.report.error(
+                "P223", node.span, "the table of this network states no attention heads", hint="group by row"
+            )
             return None
         groups = sum(_groups(t, by) for t in selectors.get(tensors.names))
         if name == "group_norm0":
@@ -121,7 +138,9 @@ def _groups(tensor: Tensor, by: str) -> int:
     return columns if by == "column" else (tensor.shape[1] if len(tensor.shape) > 1 else 1)
 
 
-def _matrix_function(world: World, signature: Signature, bound: Bound, node: Call | Norm) -> tuple[Function, int | None] | None:
+def _matrix_function(
+    world: World, signature: Signature, bound: Bound, node: Call | Norm
+) -> tuple[Function, int | None] | None:
     selectors = world.selectors
     assert selectors is not None
     tensors = cast(Tensors, bound["W"])
@@ -134,7 +153,9 @@ def _matrix_function(world: World, signature: Signature, bound: Bound, node: Cal
     if modes is not None and not modes_fit(world, argument_node(node, "modes", 1), modes, rows, columns):
         return None
     options = () if modes is None else (("modes", modes),)
-    dense = {"rank": min(rows, columns), "tt_rank": None if modes is None else largest_tt_rank(modes)}.get(signature.name)
+    dense = {"rank": min(rows, columns), "tt_rank": None if modes is None else largest_tt_rank(modes)}.get(
+        signature.name
+    )
     return MatrixFunction(signature.name, tensor.name, options), dense
 
 
@@ -150,12 +171,16 @@ def argument_node(node: Call | Norm, name: str, position: int) -> Expr:
 # ── resources ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _resource(world: World, signature: Signature, bound: Bound, node: Call | Norm) -> tuple[Function, int | None] | None:
+def _resource(
+    world: World, signature: Signature, bound: Bound, node: Call | Norm
+) -> tuple[Function, int | None] | None:
     selectors = world.selectors
     assert selectors is not None
     name, unit = signature.name, signature.unit
     if name in ("description_length", "synops", "spikes"):
-        return Measured(name, str(bound.get("on") or ("train" if name == "description_length" else LATER)), (), unit), None
+        return Measured(
+            name, str(bound.get("on") or ("train" if name == "description_length" else LATER)), (), unit
+        ), None
     owner = cast("Network | Layers", bound["x"])
     layers = selectors.layers if isinstance(owner, Network) else owner
     if not layers.names:
@@ -177,7 +202,7 @@ def _storage(
     if signature.name == "params":
         return Structural("params", layers.names, dense, ""), dense
     if signature.name == "nonzeros":
-        return Count("nonzeros", {t: 1 for t in trained}, 0, ""), dense
+        return Count("nonzeros", dict.fromkeys(trained, 1), 0, ""), dense
     stored = selectors.stored.names if whole else trained
     file = affine_bytes(selectors.table, stored, "dense")
     full = file.constant + sum(c * selectors.table.tensor[t].size for t, c in file.coefficients.items())
@@ -194,7 +219,9 @@ def _storage(
     return Measured("bytes", "train", arguments, "B"), None
 
 
-def _operations(world: World, signature: Signature, owner: Network | Layers, layers: Layers) -> tuple[Function, int | None]:
+def _operations(
+    world: World, signature: Signature, owner: Network | Layers, layers: Layers
+) -> tuple[Function, int | None]:
     selectors = world.selectors
     assert selectors is not None
     table, name = selectors.table, signature.name
@@ -226,7 +253,9 @@ def _schedule(world: World, signature: Signature, bound: Bound, node: Call | Nor
             return WRONG
         if signature.name not in ("min", "max", "floor"):
             if unit not in ("", "%"):
-                return world.report.error("P208", node.span, f"`{signature.name}` takes a plain number, not an amount in {unit}")
+                return world.report.error(
+                    "P208", node.span, f"`{signature.name}` takes a plain number, not an amount in {unit}"
+                )
             unit = ""
         return Amount(apply(signature.name, *(a.schedule for a in arguments)), unit)
     except NoValue as error:
@@ -239,14 +268,18 @@ def _common_unit(world: World, node: Call | Norm, amounts: list[Amount]) -> str 
         return units.pop()
     if units == {"", "%"}:
         return ""
-    return world.report.error("P208", node.span, f"its values have different units: {', '.join(u or 'none' for u in sorted(units))}")
+    return world.report.error(
+        "P208", node.span, f"its values have different units: {', '.join(u or 'none' for u in sorted(units))}"
+    )
 
 
 def _time_unit(world: World, node: Call | Norm, times: list[Amount]) -> Unit | Wrong:
     units = {"p" if t.unit in ("", "%") else t.unit for t in times}
     if len(units) == 1:
         return cast(Unit, units.pop())
-    return world.report.error("P208", node.span, "its times have different units", hint="give all in epochs, all in steps, or all as shares")
+    return world.report.error(
+        "P208", node.span, "its times have different units", hint="give all in epochs, all in steps, or all as shares"
+    )
 
 
 def _ramp(world: World, bound: Bound, node: Call | Norm) -> Value:
@@ -262,7 +295,9 @@ def _steps(world: World, bound: Bound, node: Call | Norm) -> Value:
     first = cast(Amount, bound["v0"])
     changes = cast("tuple[tuple[Amount, Amount], ...]", bound["changes"])
     if not changes:
-        return world.report.error("P206", node.span, "`steps` needs at least one [time, value]", hint="`steps(0.1, [30 epochs, 0.01])`")
+        return world.report.error(
+            "P206", node.span, "`steps` needs at least one [time, value]", hint="`steps(0.1, [30 epochs, 0.01])`"
+        )
     unit = _common_unit(world, node, [first, *(v for _, v in changes)])
     times = _time_unit(world, node, [t for t, _ in changes])
     if isinstance(unit, Wrong) or isinstance(times, Wrong):

@@ -24,7 +24,11 @@ def default_losses(world: World, problem: Problem) -> tuple[Term, ...]:
     sign = 1 if problem.objective.sense == "minimize" else -1
     objective = problem.objective.terms
     found = [_signed(t, sign) for t in objective if is_data_term(world, t.function)]
-    found += [Term(ONE, Measured("nll", "train", (), "bits"), t.span, t.text) for t in objective if _names(t.function, "description_length")]
+    found += [
+        Term(ONE, Measured("nll", "train", (), "bits"), t.span, t.text)
+        for t in objective
+        if _names(t.function, "description_length")
+    ]
     if found:
         return tuple(found)
     in_constraints = [(f, c.span) for c in problem.constraints for f in _parts(c.function)]
@@ -78,6 +82,8 @@ def stage_losses(world: World, node: Expr) -> tuple[Term, ...] | None:
             out.append(Term(ONE, Measured(name, "train", (), FUNCTIONS[name].unit), term.span, name))
         else:
             hint = "penalties belong to the objective; decay of weights to the optimizer"
-            world.report.error("P409", term.span, f"a stage of training descends on data terms, not on `{function.name}`", hint=hint)
+            world.report.error(
+                "P409", term.span, f"a stage of training descends on data terms, not on `{function.name}`", hint=hint
+            )
             return None
     return tuple(out)

@@ -60,7 +60,11 @@ def modes_fit(world: World, node: Expr, modes: Modes, rows: int, columns: int) -
     wrong = [f"the first factors multiply to {m}, the matrix has {rows} rows"] if m != rows else []
     wrong += [f"the second factors multiply to {n}, the matrix has {columns} columns"] if n != columns else []
     world.report.error(
-        "P224", node.span, f"the modes do not fit the {rows} × {columns} matrix", notes=tuple(wrong), hint=f"for example `{fix}`"
+        "P224",
+        node.span,
+        f"the modes do not fit the {rows} × {columns} matrix",
+        notes=tuple(wrong),
+        hint=f"for example `{fix}`",
     )
     return False
 

@@ -33,11 +33,13 @@ def apply(operator: str, *arguments: Schedule) -> Schedule:
 
 
 def _neutral(operator: str, arguments: tuple[Schedule, ...]) -> Schedule | None:
-    """1 · x and x · 1: the products that the checker itself makes."""
-    if operator == "*":
-        first, second = arguments
-        return second if first == constant(1) else first if second == constant(1) else None
-    return None
+    """1 · x, x · 1 and x − 0: what the checker itself makes."""
+    if operator not in ("*", "-") or len(arguments) != 2:
+        return None
+    first, second = arguments
+    if operator == "-":
+        return first if second == constant(0) else None
+    return second if first == constant(1) else first if second == constant(1) else None
 
 
 def _fold(operator: str, values: list[Fraction]) -> Fraction | None:
@@ -111,13 +113,14 @@ def _exact(s: Schedule, clocks: Mapping[str, float]) -> Fraction | None:
                 return None
             return _exact(last if now >= finish else first, clocks)
         case Steps(first, changes, unit):
-            now, value = Fraction(clocks[clock_of(unit)]), _exact(first, clocks)
+            now = Fraction(clocks[clock_of(unit)])
+            reached = _exact(first, clocks)
             for time, later in changes:
                 at = _exact(time, clocks)
                 if at is None:
                     return None
-                value = _exact(later, clocks) if now >= at else value
-            return value
+                reached = _exact(later, clocks) if now >= at else reached
+            return reached
     return Fraction(clocks[s.name])
 
 

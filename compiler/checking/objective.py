@@ -34,7 +34,8 @@ def terms(world: World, node: Expr, value: Value, ends: Ends) -> tuple[Term, ...
     if isinstance(value, Wrong):
         return None
     if not isinstance(value, Combination):
-        return _no_function(world, node, value)
+        _no_function(world, node, value)
+        return None
     found = [_term(world, piece, ends) for piece in with_split(value, "train").pieces]
     whole = [t for t in found if t is not None]
     return tuple(_merged(whole)) if len(whole) == len(found) else None
@@ -47,13 +48,17 @@ def _no_function(world: World, node: Expr, value: Value) -> None:
     elif isinstance(value, (Tensors, Layers, Network)):
         hint = "a norm makes a number of it: ‖net.weights‖₀"
     code = "P225" if isinstance(value, Base) else "P231"
-    world.report.error(code, node.span, f"an objective is a function of weights and data, not {kind_of(value)}", hint=hint)
+    world.report.error(
+        code, node.span, f"an objective is a function of weights and data, not {kind_of(value)}", hint=hint
+    )
 
 
 def _term(world: World, piece: Piece, ends: Ends) -> Term | None:
     function = piece.function
     if isinstance(function, Measured) and function.split != "train":
-        world.report.error("P229", piece.span, f"the objective is trained on, and `{function.split}` is kept apart from training")
+        world.report.error(
+            "P229", piece.span, f"the objective is trained on, and `{function.split}` is kept apart from training"
+        )
         return None
     try:
         weight = value_of(piece.weight)
@@ -81,7 +86,9 @@ def _merged(found: Iterable[Term]) -> list[Term]:
     """Equal functions with constant weights become one term."""
     out: list[Term] = []
     for term in found:
-        at = next((i for i, t in enumerate(out) if t.function == term.function and _constant(t) and _constant(term)), None)
+        at = next(
+            (i for i, t in enumerate(out) if t.function == term.function and _constant(t) and _constant(term)), None
+        )
         if at is None:
             out.append(term)
         else:
@@ -107,7 +114,9 @@ def _pulls_down(world: World, node: tree.Objective, term: Term, ends: Ends) -> b
         return True
     what = "minimises" if node.sense == "minimize" else "maximises"
     rule = "≥ 0" if node.sense == "minimize" else "≤ 0"
-    world.report.error("P232", term.span, f"a spec that {what} needs the coefficient of `{term.function.name}` to be {rule}")
+    world.report.error(
+        "P232", term.span, f"a spec that {what} needs the coefficient of `{term.function.name}` to be {rule}"
+    )
     return False
 
 
@@ -117,4 +126,3 @@ def weight_range(weight: Fraction | Schedule, ends: Ends) -> tuple[Fraction, ...
         return (weight,)
     late = {"epoch": 0.0, "step": 0.0, **ends.end}
     return exactly(weight, {"epoch": 0.0, "step": 0.0, **ends.start}), exactly(weight, late)
-

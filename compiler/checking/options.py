@@ -52,7 +52,9 @@ def read_options(world: World, model: type[M], node: Call, clocks: Available) ->
     return model(**values) if good else None
 
 
-def _place(world: World, model: type[Options], known: dict[str, OptionFacts], node: Call) -> tuple[dict[str, Expr], bool]:
+def _place(
+    world: World, model: type[Options], known: dict[str, OptionFacts], node: Call
+) -> tuple[dict[str, Expr], bool]:
     """The expressions by option, and whether every argument found its option."""
     aliases = _aliases(model)
     placed: dict[str, Expr] = {}
@@ -103,7 +105,9 @@ def _unknown(world: World, model: type[Options], known: dict[str, OptionFacts], 
     if hint is None and owners:
         hint = f"it is an option of {' and '.join(f'`{o}`' for o in owners)}"
     shown = to_unicode(argument.name)
-    world.report.error("P403", argument.span, f"`{model.word}` has no option `{shown}`", hint=hint, notes=(_all(known),))
+    world.report.error(
+        "P403", argument.span, f"`{model.word}` has no option `{shown}`", hint=hint, notes=(_all(known),)
+    )
 
 
 # ── values ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -167,7 +171,9 @@ def _clocks(
             return False
         if clock == "k" and "k" not in clocks.end:
             where = f"`{model.word}`" if model.kind == "solver" else "this stage"
-            world.report.error("P406", node.span, f"there is no `k` here: {where} has no outer iterations", hint="use `epoch` or `p`")
+            world.report.error(
+                "P406", node.span, f"there is no `k` here: {where} has no outer iterations", hint="use `epoch` or `p`"
+            )
             return False
     return True
 
@@ -194,7 +200,10 @@ def _in_range(world: World, fact: OptionFacts, node: Expr, schedule: Schedule, c
 def _out_of_range(world: World, fact: OptionFacts, node: Expr, value: Fraction, when: str) -> None:
     shown = to_unicode(fact.name)
     world.report.error(
-        "P404", node.span, f"`{shown}` must be {fact.range_text()}; it is {show(value, '')}{when}", hint=f"{shown} is {fact.doc}"
+        "P404",
+        node.span,
+        f"`{shown}` must be {fact.range_text()}; it is {show(value, '')}{when}",
+        hint=fact.doc,
     )
 
 

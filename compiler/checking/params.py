@@ -9,7 +9,7 @@ from fractions import Fraction
 from prunelang.compiler.checking.expressions import evaluate
 from prunelang.compiler.checking.numbers import value_of
 from prunelang.compiler.checking.units import show, unit_words
-from prunelang.compiler.checking.values import Amount, Flag, Items, Value, Words, Wrong, kind_of
+from prunelang.compiler.checking.values import Amount, Value, Wrong, kind_of
 from prunelang.compiler.checking.world import World, canonical_text
 from prunelang.dsl.diagnostics import SpecError, did_you_mean, suggest
 from prunelang.dsl.names import canonical, to_unicode
@@ -29,18 +29,20 @@ class InForce:
 def params(world: World, spec: Spec, overrides: Mapping[str, str]) -> dict[str, InForce]:
     """Every param with the value in force; overrides of unknown names are reported."""
     given = {canonical(name): text for name, text in overrides.items()}
+    written = {canonical(name): name for name in overrides}
     declared = {s.name: s for s in spec.statements if isinstance(s, Param)}
     for name in given:
         if name not in declared:
-            _unknown(world, name, declared)
+            _unknown(world, name, written[name], declared)
     return {name: _in_force(world, node, given.get(name)) for name, node in declared.items()}
 
 
-def _unknown(world: World, name: str, declared: Mapping[str, Param]) -> None:
-    shown = to_unicode(name)
+def _unknown(world: World, name: str, shown: str, declared: Mapping[str, Param]) -> None:
     near = suggest(name, declared)
     at: Span = declared[near[0]].name_span if near else next((p.name_span for p in declared.values()), NOWHERE)
-    names = f"the params are {', '.join(f'`{to_unicode(n)}`' for n in declared)}" if declared else "the spec has no param"
+    names = (
+        f"the params are {', '.join(f'`{to_unicode(n)}`' for n in declared)}" if declared else "the spec has no param"
+    )
     hint = did_you_mean(shown, map(to_unicode, declared)) or names
     world.report.error("P220", at, f"`--set {shown}=…` names no param of this spec", hint=hint)
 
@@ -50,21 +52,18 @@ def _in_force(world: World, node: Param, override: str | None) -> InForce:
     low, high = (None if side is None else evaluate(world, side) for side in (node.low, node.high))
     if isinstance(declared, Wrong) or isinstance(low, Wrong) or isinstance(high, Wrong):
         return InForce(Wrong(), "")
-    if not _ordered(world, node, declared, low, high) or not _inside(world, node, node.value, declared, low, high, None):
+    if not _ordered(world, node, declared, low, high) or not _inside(
+        world, node, node.value, declared, low, high, None
+    ):
         return InForce(Wrong(), "")
     if override is None:
         return InForce(declared, canonical_text(node.value))
     expr = _literal(world, node, override)
-    value = Wrong() if expr is None else _quietly(world, expr)
-    if expr is None or isinstance(value, Wrong):
+    value = Wrong() if expr is None else evaluate(world, expr)
+    fits = not isinstance(value, Wrong) and _same_kind(world, node, override, declared, value)
+    if expr is None or not fits or not _inside(world, node, node.value, value, low, high, override):
         return InForce(declared, canonical_text(node.value))
-    if _same_kind(world, node, override, declared, value):
-        _inside(world, node, node.value, value, low, high, override)
     return InForce(value, canonical_text(expr))
-
-
-def _quietly(world: World, expr: Expr) -> Value:
-    return evaluate(world, expr)
 
 
 def _literal(world: World, node: Param, text: str) -> Expr | None:
@@ -116,11 +115,17 @@ def _ordered(world: World, node: Param, value: Value, low: Value | None, high: V
     for side, limit in ((node.low, low), (node.high, high)):
         if not isinstance(value, Amount) or not isinstance(limit, Amount) or limit.unit != value.unit:
             unit = unit_words(value.unit) if isinstance(value, Amount) else kind_of(value)
-            world.report.error("P221", side.span, f"the range of `{to_unicode(node.name)}` is of another kind: {kind_of(limit)} for {unit}")
+            world.report.error(
+                "P221",
+                side.span,
+                f"the range of `{to_unicode(node.name)}` is of another kind: {kind_of(limit)} for {unit}",
+            )
             return False
     a, b = _number(low), _number(high)
     if a is not None and b is not None and a > b:
-        world.report.error("P222", node.low.span.to(node.high.span), "the range is empty: its lower end lies above its upper")
+        world.report.error(
+            "P222", node.low.span.to(node.high.span), "the range is empty: its lower end lies above its upper"
+        )
         return False
     return True
 
@@ -141,6 +146,3 @@ def _inside(
     world.report.error("P222", where.span, f"{what} lies outside its range [{show(a, unit)}, {show(b, unit)}]")
     return False
 
-
-def is_literal(value: Value) -> bool:
-    return isinstance(value, (Amount, Words, Flag, Items))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from typing import Final, Literal, cast
 
@@ -38,7 +37,9 @@ def _item(world: World, item: ReportItem, labels: Labels) -> Iterator[ReportPlan
         return
     if not isinstance(value, Combination):
         hint = "a norm makes a number of it: ‖net.weights‖₀" if isinstance(value, Tensors) else None
-        world.report.error("P207", item.value.span, f"a report shows functions and constraints, not {kind_of(value)}", hint=hint)
+        world.report.error(
+            "P207", item.value.span, f"a report shows functions and constraints, not {kind_of(value)}", hint=hint
+        )
         return
     function = _function(world, item.value, with_split(value, "test"))
     if function is not None:
@@ -105,7 +106,9 @@ def _field(
         return
     for label in instances:
         name = title if len(instances) == 1 or item.title is not None else f"{label}.{field}"
-        yield ReportPlan(name if len(instances) == 1 or item.title is None else f"{title} {label}", label=label, field=field)
+        yield ReportPlan(
+            name if len(instances) == 1 or item.title is None else f"{title} {label}", label=label, field=field
+        )
 
 
 def _instance(world: World, pattern: Expr) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from prunelang.compiler.checking.values import WRONG, Wrong
 from prunelang.dsl.diagnostics import Diagnostic, FixIt, Severity
 from prunelang.dsl.spans import Source, Span
 
 
+Key: TypeAlias = tuple[str, Span, str]
+
+
 class Reporter:
     def __init__(self, source: Source) -> None:
         self.source = source
-        self._found: dict[tuple[str, Span], Diagnostic] = {}
-        self._repeats: dict[tuple[str, Span], int] = {}
+        self.unrolling = False  # the same text is read for many layers: messages that differ in a name are one finding
+        self._found: dict[Key, Diagnostic] = {}
+        self._repeats: dict[Key, int] = {}
 
     def report(self, diagnostic: Diagnostic) -> None:
-        key = (diagnostic.code, diagnostic.span)
+        key = (diagnostic.code, diagnostic.span, "" if self.unrolling else diagnostic.message)
         if key in self._found:
             self._repeats[key] = self._repeats.get(key, 0) + 1
         else:
@@ -35,7 +39,14 @@ class Reporter:
         self._add("warning", code, span, message, hint, None, more)
 
     def _add(
-        self, severity: Severity, code: str, span: Span, message: str, hint: str | None, fix: str | None, more: dict[str, Any]
+        self,
+        severity: Severity,
+        code: str,
+        span: Span,
+        message: str,
+        hint: str | None,
+        fix: str | None,
+        more: dict[str, Any],
     ) -> None:
         fixit = None if fix is None else FixIt(more.pop("fix_span", span), fix)
         if hint is None and fix is not None:
@@ -51,11 +62,13 @@ class Reporter:
         out = [self._counted(key, d) for key, d in self._found.items()]
         return tuple(sorted(out, key=lambda d: (d.span.start, d.severity != "error")))
 
-    def _counted(self, key: tuple[str, Span], diagnostic: Diagnostic) -> Diagnostic:
+    def _counted(self, key: Key, diagnostic: Diagnostic) -> Diagnostic:
         more = self._repeats.get(key, 0)
         if not more:
             return diagnostic
-        return replace(diagnostic, notes=(*diagnostic.notes, f"and the same {more} more {'time' if more == 1 else 'times'}"))
+        return replace(
+            diagnostic, notes=(*diagnostic.notes, f"and the same {more} more {'time' if more == 1 else 'times'}")
+        )
 
 
 def listing(names: Iterable[str], limit: int = 8) -> str:

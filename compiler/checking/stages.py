@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, Literal, cast
 
 from prunelang.compiler.checking.bounds import Ends
@@ -91,7 +90,11 @@ def _whole(world: World, node: Expr) -> int | None:
 def ends_of(found: Sequence[Solving]) -> Ends:
     """The clocks that a bound may follow: those of the last `solve`."""
     start, end = {"p": 0.0}, {"p": 1.0}
-    steps = getattr(found[-1].solver, "steps", None) if found and found[-1].solver is not None and found[-1].solver.outer else None
+    steps = (
+        getattr(found[-1].solver, "steps", None)
+        if found and found[-1].solver is not None and found[-1].solver.outer
+        else None
+    )
     if steps is not None:
         start["k"], end["k"] = 0.0, float(steps - 1)
     return Ends(start, end)
@@ -157,10 +160,7 @@ def solve_stage(world: World, found: Solving, target: Goal | None) -> StagePlan 
     until = _until(world, node.until)
     if target is None or solver is None or duration is None or optimizer is None or isinstance(until, Wrong):
         return None
-    plan = StagePlan("solve", target.losses, optimizer, duration, until, solver, because, node.span)
-    for finding in solver.conditions(plan):
-        world.report.report(finding)
-    return plan
+    return StagePlan("solve", target.losses, optimizer, duration, until, solver, because, node.span)
 
 
 def choose(problem: Problem) -> tuple[Solver, str]:
@@ -176,7 +176,9 @@ def choose(problem: Problem) -> tuple[Solver, str]:
         if not reasons:
             before = "; ".join(f"`{w}` was passed over: {why}" for _, w, why in refused)
             what = _in_words(problem)
-            return candidate, f"`{word}` takes {what}" + (f"; {before}" if before else ", and comes first in the order of preference")
+            return candidate, f"`{word}` takes {what}" + (
+                f"; {before}" if before else ", and comes first in the order of preference"
+            )
         refused.append((len(reasons), word, reasons[0]))
     _, word, why = min(refused, key=lambda r: r[0])
     return known[word](), f"no solver takes the whole problem; `{word}` refuses least: {why}"
@@ -215,7 +217,9 @@ def _optimizer(world: World, node: Call | None, clocks: Available) -> Optimizer 
         note = f"the optimizers are {', '.join(f'`{o}`' for o in OPTIMIZERS)}"
         hint = "solvers stand after `solve`" if node.function in solvers() else near
         where = function_span(node)
-        world.report.error("P402", where, f"there is no optimizer `{to_unicode(node.function)}`", hint=hint, notes=(note,))
+        world.report.error(
+            "P402", where, f"there is no optimizer `{to_unicode(node.function)}`", hint=hint, notes=(note,)
+        )
         return None
     options = read_options(world, model, node, clocks)
     return options if options is not None and optimizer_conditions(world, node, options) else None
@@ -234,7 +238,11 @@ def _duration(world: World, node: Expr | None, *, outer: bool) -> Duration | Non
         return None
     used = clocks_of(value.schedule)
     if used - ({"k", "p"} if outer else set()):
-        what = "may follow `k` and `p` only" if outer else "cannot move with the clocks: this stage has no outer iterations"
+        what = (
+            "may follow `k` and `p` only"
+            if outer
+            else "cannot move with the clocks: this stage has no outer iterations"
+        )
         world.report.error("P406", node.span, f"this duration {what}")
         return None
     return _length(world, node, value) if used else _whole_length(world, node, value)
@@ -262,7 +270,9 @@ def _whole_length(world: World, node: Expr, value: Amount) -> Duration | None:
     if length.denominator == 1 and 1 <= length <= MAX_LENGTH:
         return Duration(constant(length), cast(Literal["epochs", "steps"], value.unit))
     hint = "give a part of an epoch in steps" if 0 < length < MAX_LENGTH else None
-    world.report.error("P410", node.span, f"a duration is a whole number of {value.unit}, from 1 to a billion", hint=hint)
+    world.report.error(
+        "P410", node.span, f"a duration is a whole number of {value.unit}, from 1 to a billion", hint=hint
+    )
     return None
 
 
@@ -274,7 +284,9 @@ def _until(world: World, node: Call | None) -> Until | Wrong | None:
         near = did_you_mean(node.function, TESTS)
         note = f"the tests are {', '.join(f'`{t}`' for t in TESTS)}"
         where = function_span(node)
-        return world.report.error("P411", where, f"there is no stopping test `{to_unicode(node.function)}`", hint=near, notes=(note,))
+        return world.report.error(
+            "P411", where, f"there is no stopping test `{to_unicode(node.function)}`", hint=near, notes=(note,)
+        )
     bound = bind(world, signature, node, NO_LOCALS)
     if bound is None:
         return Wrong()

@@ -23,7 +23,12 @@ _FIXED: Final[dict[str, tuple[str, Fraction]]] = {
     **{unit: ("", Fraction(scale)) for unit, scale in _PLAIN.items()},
     **{f"{p}B": ("B", Fraction(_SI[p])) for p in ("K", "M", "G")},
     **{f"{p}iB": ("B", Fraction(1024 ** (i + 1))) for i, p in enumerate(("K", "M", "G"))},
-    **{f"{p}{unit}": (unit, Fraction(scale)) for p, scale in _SI.items() if p != "K" for unit in ("MACs", "FLOPs", "SynOps")},
+    **{
+        f"{p}{unit}": (unit, Fraction(scale))
+        for p, scale in _SI.items()
+        if p != "K"
+        for unit in ("MACs", "FLOPs", "SynOps")
+    },
 }
 OPERATIONS: Final = ("MACs", "FLOPs", "SynOps")
 UNIT_WORDS: Final = {

@@ -1,4 +1,4 @@
-"""What every part of the checker sees: the source, the findings so far, the names, the network, and what is registered."""
+"""What every part of the checker sees: source, findings, names, the network, and what is registered."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prunelang.compiler.checking.reporter import Reporter
 from prunelang.compiler.checking.scope import Scope
 from prunelang.compiler.checking.selectors import Selectors
 from prunelang.compiler.checking.values import WRONG, Value, Wrong
+from prunelang.dsl import tree
 from prunelang.dsl.printer import format_expr
 from prunelang.dsl.spans import Source, Span
 from prunelang.dsl.tree import Call, Comparison, Expr, Membership, Name, Node
@@ -85,7 +86,7 @@ class World:
 def children(expr: Expr) -> tuple[Expr, ...]:
     """The expressions directly inside one, in order."""
     out: list[Expr] = []
-    for name in _fields(type(expr)):
+    for name in _fields(type(expr).__name__):
         item = getattr(expr, name)
         if isinstance(item, tuple):
             out.extend(item)
@@ -97,8 +98,9 @@ def children(expr: Expr) -> tuple[Expr, ...]:
 
 
 @cache
-def _fields(kind: type) -> tuple[str, ...]:
-    return tuple(n for n in kind.__dataclass_fields__ if n in ("value", "left", "right", "items", "patterns", "domain", "body"))  # type: ignore[attr-defined]
+def _fields(kind: str) -> tuple[str, ...]:
+    fields: tuple[str, ...] = tuple(getattr(tree, kind).__dataclass_fields__)
+    return tuple(n for n in fields if n in ("value", "left", "right", "items", "patterns", "domain", "body"))
 
 
 def canonical_text(node: Node) -> str:

@@ -94,7 +94,7 @@ class Program:
         return self.tensors(node.like if isinstance(node, Dual) else node.of)  # type: ignore[attr-defined]
 
     def view(self, state: str, tensors: Iterable[str]) -> str:
-        """An expression for the tensors of a state that stand for the given names, in the state's order."""
+        """An expression for the tensors of a state that stand for the given names, in their order."""
         return pick(self.name(state), self.tensors(state), tensors)
 
     def weights_of(self, state: str) -> str:
@@ -136,12 +136,11 @@ def identifier(state: str) -> str:
 
 
 def pick(of: str, names: tuple[str, ...], wanted: Iterable[str]) -> str:
-    """``of`` itself, a slice of it, or a list of its entries."""
-    chosen = set(wanted)
-    index = [i for i, n in enumerate(names) if n in chosen]
-    if len(index) == len(names):
+    """``of`` itself, a slice of it, or a list of its entries: those that stand for `wanted`, in that order."""
+    index = [names.index(n) for n in wanted]
+    if index == list(range(len(names))):
         return of
-    if index == list(range(index[0], index[-1] + 1)):
+    if index == list(range(index[0], index[0] + len(index))):
         return f"{of}[{index[0] or ''}:{'' if index[-1] + 1 == len(names) else index[-1] + 1}]"
     return "[" + ", ".join(f"{of}[{i}]" for i in index) + "]"
 
@@ -154,6 +153,17 @@ def clocks_used(graph: Graph, program: tuple[Step, ...]) -> frozenset[str]:
             found.add("p")
         for schedule in _schedules(graph, step):
             found |= clocks_of(schedule)
+    return frozenset(found)
+
+
+def clocks_outside_loops(program: tuple[Step, ...]) -> frozenset[str]:
+    """The clocks that a step may read before an inner loop has set them."""
+    found: set[str] = set()
+    for step in walk(program):
+        if isinstance(step, Steer):
+            found.add("p")
+        if isinstance(step, Prox):
+            found |= clocks_of(step.weight) - {"k"}
     return frozenset(found)
 
 

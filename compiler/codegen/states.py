@@ -43,7 +43,7 @@ def _(node: Buffers, p: Program) -> None:
 
 @emit_state.register
 def _(node: Data, p: Program) -> None:
-    p.writer.comment(node.line())
+    p.writer.comment(f"{node.text}: {node.batches} batches of {node.batch} an epoch")
 
 
 @emit_state.register
@@ -71,9 +71,9 @@ def _(node: Support, p: Program) -> None:
 
 @emit_state.register
 def _(node: Level, p: Program) -> None:
-    """A level with a schedule is set where its loop begins."""
-    scheduled = {n for step in walk(p.graph.program) if isinstance(step, Outer) for n in step.levels}
-    if node.name not in scheduled:
+    """A level with a schedule is set where its loop begins, one without by the steps that come first."""
+    set_by_loop = {n for step in walk(p.graph.program) if isinstance(step, Outer) for n in step.levels}
+    if node.schedule is not None and node.name not in set_by_loop:
         p.writer.line(f"{p.name(node.name)} = 0.0")
 
 

@@ -104,6 +104,27 @@ STAGES = (
         "Take one of the solvers in the hint, or rewrite the line.",
     ),
     Code(
+        "P415",
+        "no joint projection",
+        "Constraints cross in a way that nothing here projects onto exactly.",
+        "Every solver ends in weights that satisfy all of them, by one projection.",
+        "Drop or rewrite one of the lines named, so that one contains the other or they do not meet.",
+    ),
+    Code(
+        "P416",
+        "stopping test that is not carried out",
+        "`until` is checked, and no solver of this version acts on it.",
+        "A stage that silently ran to its full length would not be what was asked.",
+        "Give the length with `for` alone.",
+    ),
+    Code(
+        "P417",
+        "moving bound that is not carried out",
+        "The bound follows the clocks, and no solver of this version follows it.",
+        "Training under the final bound from the start is another method.",
+        "Give the final bound.",
+    ),
+    Code(
         "P430",
         "step size that cannot be stable",
         "lr · μ is above the limit at which the quadratic pull alone diverges.",

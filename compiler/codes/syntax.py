@@ -66,7 +66,7 @@ SYNTAX = (
         "string never closed, or an unknown escape",
         "A string ends with its line, or holds a backslash that means nothing.",
         "Strings stay on one line.",
-        "Close it with `\"`, or double the backslash.",
+        'Close it with `"`, or double the backslash.',
     ),
     Code(
         "P109",

@@ -1,4 +1,4 @@
-"""What the language knows of a function, a set or a stopping test: one `Signature`, the source of checking, completion and docs."""
+"""What the language knows of a function, set or stopping test: one `Signature`, for checking, completion and docs."""
 
 from __future__ import annotations
 
@@ -104,7 +104,9 @@ class Signature:
 
     def text(self) -> str:
         """The signature as a line of documentation, e.g. ``bytes(x, format = best | dense | …)``."""
-        return f"{self.name}({', '.join(_parameter_text(p) for p in self.parameters)})" if self.parameters else self.name
+        return (
+            f"{self.name}({', '.join(_parameter_text(p) for p in self.parameters)})" if self.parameters else self.name
+        )
 
 
 def _parameter_text(p: Parameter) -> str:

@@ -9,7 +9,15 @@ A, B = Parameter("a", "scalar", "a number"), Parameter("b", "scalar", "a number"
 
 def _scalar(name: str, formula: str, doc: str, parameters: tuple[Parameter, ...] = (A,)) -> Signature:
     arguments = ", ".join(("epoch", "20")[: len(parameters)])
-    return Signature(name, "schedule", "schedule", parameters, doc, formula=formula, example=f"sgd(lr = 0.1 / (1 + {name}({arguments})))")
+    return Signature(
+        name,
+        "schedule",
+        "schedule",
+        parameters,
+        doc,
+        formula=formula,
+        example=f"sgd(lr = 0.1 / (1 + {name}({arguments})))",
+    )
 
 
 SCHEDULES = (

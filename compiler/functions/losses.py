@@ -6,7 +6,11 @@ from prunelang.compiler.functions.base import SPLITS, Parameter, Signature
 
 NET = Parameter("net", "network", "the network")
 ON = Parameter(
-    "on", "split", "the split; left out: train in the objective, validation in a constraint, test in a report", None, SPLITS
+    "on",
+    "split",
+    "the split; left out: train in the objective, validation in a constraint, test in a report",
+    None,
+    SPLITS,
 )
 
 

@@ -6,7 +6,9 @@ from prunelang.compiler.functions.base import Parameter, Result, Signature
 
 W = Parameter("w", "tensors", "the tensors")
 MATRIX = Parameter("W", "matrix", "one tensor, its output dimension first")
-MODES = Parameter("modes", "modes", "a row and a column factor per core: ∏m = rows, ∏n = columns; left out: chosen", None)
+MODES = Parameter(
+    "modes", "modes", "a row and a column factor per core: ∏m = rows, ∏n = columns; left out: chosen", None
+)
 GROUPINGS = ("filter", "channel", "row", "column", "head")
 BY = Parameter("by", "choice", "what a group is", choices=GROUPINGS)
 
@@ -29,7 +31,9 @@ def _norm(name: str, sign: str, doc: str, formula: str, result: Result, differen
 NORMS = (
     _norm("norm0", "‖w‖₀", "Number of non-zero entries of all tensors together.", "#{i : wᵢ ≠ 0}", "count", False),
     _norm("norm1", "‖w‖₁", "Sum of magnitudes of all tensors together.", "Σᵢ |wᵢ|", "value", True),
-    _norm("norm2", "‖w‖₂", "Euclidean norm of all tensors together; `‖w‖₂²` is its square.", "√(Σᵢ wᵢ²)", "value", True),
+    _norm(
+        "norm2", "‖w‖₂", "Euclidean norm of all tensors together; `‖w‖₂²` is its square.", "√(Σᵢ wᵢ²)", "value", True
+    ),
     _norm("norminf", "‖w‖∞", "Largest magnitude over all tensors.", "maxᵢ |wᵢ|", "value", True),
     Signature(
         "group_norm0",
@@ -104,7 +108,7 @@ MATRIX_FUNCTIONS = (
         (MATRIX, MODES),
         "Largest tensor-train rank of one tensor, its rows and columns factored into modes.",
         formula="max_k rank W_(1…k)",
-        example="tt_rank(net[\"fc1\"].weights, modes = [[10, 28], [30, 28]]) ≤ 8",
+        example='tt_rank(net["fc1"].weights, modes = [[10, 28], [30, 28]]) ≤ 8',
         reach="matrix",
     ),
 )

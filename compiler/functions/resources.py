@@ -11,7 +11,15 @@ FORMATS = ("best", "dense", "bitmask", "csr", "coded")
 
 def _cost(name: str, result: Result, unit: str, doc: str, formula: str, bound: str = "30%") -> Signature:
     return Signature(
-        name, "resource", result, (X,), doc, formula=formula, example=f"{name}(net) ≤ {bound}", unit=unit, reach="inside"
+        name,
+        "resource",
+        result,
+        (X,),
+        doc,
+        formula=formula,
+        example=f"{name}(net) ≤ {bound}",
+        unit=unit,
+        reach="inside",
     )
 
 

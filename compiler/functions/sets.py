@@ -15,7 +15,14 @@ def _set(
 
 
 SET_SIGNATURES = (
-    _set("dense", (), "inside", "Every position is kept: the way to pin a layer.", "all positions", "net[\"fc3\"].weights ∈ dense"),
+    _set(
+        "dense",
+        (),
+        "inside",
+        "Every position is kept: the way to pin a layer.",
+        "all positions",
+        'net["fc3"].weights ∈ dense',
+    ),
     _set(
         "sparse",
         (Parameter("n", "size", "non-zero entries", low=0),),
@@ -34,7 +41,10 @@ SET_SIGNATURES = (
     ),
     _set(
         "blocks",
-        (Parameter("rows", "integer", "rows of a block", low=1), Parameter("columns", "integer", "columns of a block", low=1)),
+        (
+            Parameter("rows", "integer", "rows of a block", low=1),
+            Parameter("columns", "integer", "columns of a block", low=1),
+        ),
         "inside",
         "Kept positions are a union of blocks of the matrix; blocks at the edge may be smaller.",
         "support = ∪ p × q blocks",
@@ -48,7 +58,15 @@ SET_SIGNATURES = (
         "#{wᵢ} ≤ k",
         "net.weights ∈ codebook(4)",
     ),
-    _set("values", (VALUES,), "vector", "Entries take fixed values.", "wᵢ ∈ {v₁, …}", "net.weights ∈ {-1, 0, 1}", sign="{…}"),
+    _set(
+        "values",
+        (VALUES,),
+        "vector",
+        "Entries take fixed values.",
+        "wᵢ ∈ {v₁, …}",
+        "net.weights ∈ {-1, 0, 1}",
+        sign="{…}",
+    ),
     _set(
         "scaled",
         (VALUES,),
@@ -63,7 +81,7 @@ SET_SIGNATURES = (
         "matrix",
         "Matrices of rank at most r, saved as two factors.",
         "W = U Vᵀ",
-        "net[\"fc1\"].weights ∈ low_rank(10)",
+        'net["fc1"].weights ∈ low_rank(10)',
     ),
     _set(
         "tt",
@@ -71,7 +89,7 @@ SET_SIGNATURES = (
         "matrix",
         "Tensor trains of rank at most r, saved as their cores.",
         "W = G₁ G₂ … G_d",
-        "net[\"fc1\"].weights ∈ tt(8, modes = [[10, 28], [30, 28]])",
+        'net["fc1"].weights ∈ tt(8, modes = [[10, 28], [30, 28]])',
     ),
     _set(
         "box",

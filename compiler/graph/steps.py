@@ -29,12 +29,16 @@ class Assign(Step):
 
 @dataclass(frozen=True)
 class Project(Step):
-    """``target ← Π_C(source)``; kept positions go to `support`."""
+    """``target ← Π_C(source)``; kept positions go to `support`.
+
+    `over` is the coefficient μ of the pull: times the multiplier of a norm ball's projection it is the ball's price.
+    """
 
     target: str
     source: Combination
     onto: Feasible
     support: str | None = None
+    over: str | None = None
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
@@ -159,10 +163,10 @@ class Materialize(Step):
 
 @dataclass(frozen=True)
 class Steer(Step):
-    """The controller of a threshold, once an epoch.
+    """The controller of a threshold, once an epoch: sets the course that `Materialize` follows until the next.
 
-    With q the threshold that would leave κ weights now and f the schedule's shape on [0, 1], re-anchors
-    ``d(p) = d + (q − d)(f(p/r) − f)/(1 − f)`` so that d meets q at p = r (`reach`); from there on d = q.
+    With q the threshold that would leave κ weights now and f the shape of the schedule, the course meets q at p = reach:
+    ``d(p) = d + (q − d)(f(p/r) − f(p₀/r))/(1 − f(p₀/r))``; from there on it follows q, one epoch ahead.
     """
 
     level: str
@@ -206,20 +210,22 @@ class Hit(Step):
 
 @dataclass(frozen=True)
 class Record(Step):
-    """A line of the history: mean loss of the epoch, values of constraints. Changes nothing."""
+    """A line of the history: mean loss of the epoch, constraints counted on `counted`, ‖of − copy‖. Changes nothing."""
 
     what: Literal["epoch", "outer", "stage"]
     stage: str
-    copy: str | None = None  # the splitting variable whose distance to the weights is recorded
+    counted: str | None = None
+    copy: str | None = None
     of: str | None = None
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
         distance = f", ‖{self.of} − {self.copy}‖" if self.copy else ""
-        return f"record {self.what}: loss{distance}"
+        counts = f", constraints on {self.counted}" if self.counted else ""
+        return f"record {self.what}: loss{counts}{distance}"
 
     def reads(self) -> tuple[str, ...]:
-        return tuple(n for n in (self.copy, self.of) if n)
+        return tuple(n for n in (self.counted, self.copy, self.of) if n)
 
 
 @dataclass(frozen=True)

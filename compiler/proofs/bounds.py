@@ -18,6 +18,7 @@ from prunelang.compiler.proofs.forest import Forest
 from prunelang.compiler.proofs.lines import Line, Pieces, Row, at, minorant
 
 MOST_ROWS = 8  # weighted rows tried per bound; more are sound to leave out, and keep proofs linear in the problem
+LONG_ROW = 64  # rows of more tensors, and many more than the line asked about has, are met at their corner outside it
 MOST_STEPS = 64  # pieces of the dual function looked at; any λ gives a sound bound
 
 
@@ -70,6 +71,7 @@ class System:
     def __post_init__(self) -> None:
         rows = [row for line in self.lines for row in line.rows]
         self.forest = Forest(self.sizes, (row for row in rows if row.uniform))
+        self._corners: dict[int, int] = {}  # by the identity of a row's coefficients
         self._rows = [*(row for row in rows if not row.uniform), *self.forest.crossing]
 
     # ── bounds ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -121,14 +123,32 @@ class System:
         budgets = self._budgets(value, exclude)
         best = _End(self.forest.maximise(value, {}, (1, 0), exclude).value, not budgets)
         for budget in budgets[:MOST_ROWS]:
-            end = self._dual(value, budget, exclude)
+            near = self._nearby(budget, value)
+            end = self._dual(value, near, near is budget, exclude)
             if end.value < best.value or (end.value == best.value and end.exact):
                 best = end
         if len(budgets) > 1:
             return _End(best.value, False)
         return best
 
-    def _dual(self, value: Mapping[str, Pieces], budget: _Budget, exclude: int) -> _End:
+    def _nearby(self, budget: _Budget, value: Mapping[str, Pieces]) -> _Budget:
+        """The budget, or what is left of a long one for the tensors asked about once all others take their least."""
+        if len(budget.cost) <= max(LONG_ROW, 8 * len(value)):
+            return budget
+        near = {t: budget.cost[t] for t in value if t in budget.cost}
+        return _Budget(budget.source, near, budget.bound - self._corner(budget.cost) + self._least_of(near))
+
+    def _least_of(self, cost: Mapping[str, int]) -> int:
+        """The least a·n over the boxes that tensors have by themselves."""
+        lo, hi, leaf = self.forest.lo, self.forest.hi, self.forest.leaf
+        return sum(a * (lo if a > 0 else hi)[leaf[t]] for t, a in cost.items())
+
+    def _corner(self, cost: Mapping[str, int]) -> int:
+        if id(cost) not in self._corners:
+            self._corners[id(cost)] = self._least_of(cost)
+        return self._corners[id(cost)]
+
+    def _dual(self, value: Mapping[str, Pieces], budget: _Budget, whole: bool, exclude: int) -> _End:
         """``max value(n)`` subject to ``a·n ≤ B``: the dual function falls along lines ``C + λ(B − A)``.
 
         Two of them, one falling and one rising, are replaced by better ones where they meet until neither is.
@@ -143,7 +163,7 @@ class System:
         large_c = 1 + 2 * sum(max(abs(a) for a, _ in p) * self.sizes[t] for t, p in value.items())
         C0, A0 = solve(large_a, 1)  # λ → 0: the greatest value, at the least cost among equals
         if A0 <= B:
-            return _End(C0, True)
+            return _End(C0, whole)
         C1, A1 = solve(1, large_c)  # λ → ∞: the least cost
         if A1 > B:
             return _End(C0, False)  # the row itself cannot hold, which `violations` reports for its own line
@@ -161,7 +181,7 @@ class System:
         constant = sum(p[0][1] for p in value.values()) if linear else 0
         bound = (bound - constant) // step * step + constant if step else bound
         plain = linear and len(slopes) == 1 and self.forest.nests(value)
-        return _End(bound, plain or bound == C1)
+        return _End(bound, whole and (plain or bound == C1))
 
     def _box(self, tensor: str) -> tuple[int, int]:
         lo, hi = self._boxes
@@ -292,9 +312,3 @@ class System:
 def _fewest(tensors: Iterable[str]) -> dict[str, Pieces]:
     """The value that is greatest where the fewest positions are kept."""
     return dict.fromkeys(tensors, ((-1, 0),))
-
-
-def feasible(lines: Sequence[Line], sizes: Mapping[str, int]) -> bool:
-    """False only where the lines provably cannot hold together."""
-    mentioned = {t: sizes[t] for line in lines for t in line.tensors()}
-    return next(System(lines, mentioned).violations(), None) is None

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from prunelang.compiler.problem import Interval, Kept, NofM
-from prunelang.compiler.proofs.bounds import Range, System, feasible
+from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.lines import Line, Row, extremes, line_of
 from prunelang.compiler.shapes import ShapeTable
 
-MOST_NECESSARY = 48  # a conflict of more lines that do not simply add up is reported without being reduced further
+EFFORT = 20  # how many times the whole problem may be looked at to make conflicts minimal,
+LEAST_EFFORT = 300_000  # or this many coefficients, whatever is more; after that they are reported as they are
 MOST_EXPLAINED = 8  # lines of one conflict whose smallest change is looked for
 MOST_TRIED = 64  # tensors of a pin that are tried one by one
 
@@ -59,6 +60,16 @@ class Evidence:
     lines: Sequence[Line]
     table: ShapeTable
     frozen: frozenset[str]
+    spent: list[int] = field(default_factory=lambda: [0])  # coefficients looked at so far
+
+    @cached_property
+    def _limit(self) -> int:
+        return max(LEAST_EFFORT, EFFORT * sum(map(_length, self.lines)))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether looking for smaller conflicts has taken as long as it may."""
+        return self.spent[0] > self._limit
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
@@ -70,12 +81,19 @@ class Evidence:
         return line_of(line.index, constraint, self.table, self.frozen)
 
     def infeasible(self, chosen: Sequence[Line]) -> bool:
-        return not feasible(chosen, self.sizes)
+        system = self.system(chosen)
+        broken = next(system.violations(), None) is not None
+        self.spent[0] += sum(map(_length, chosen)) + system.forest.visits
+        return broken
 
     def system(self, chosen: Sequence[Line], *asked: Line) -> System:
         """A system of a few lines that can be asked about `asked` too."""
         names = {t for line in (*chosen, *asked) for t in line.tensors()}
         return System(chosen, {t: self.sizes[t] for t in names})
+
+
+def _length(line: Line) -> int:
+    return 1 + sum(len(row.coefficients) for row in line.rows)
 
 
 def stem(line: Line) -> tuple[object, str]:
@@ -121,8 +139,8 @@ def reduce(evidence: Evidence, subject: Line, near: Sequence[Line]) -> tuple[lis
     heavy = _heaviest(subject, others, weight, evidence)
     if heavy is not None:
         return [subject, *heavy], True
-    necessary = _necessary([subject, *others], evidence.infeasible)
-    if len(necessary) > MOST_NECESSARY:
+    necessary = _necessary([subject, *others], evidence)
+    if evidence.exhausted:
         return necessary, False
     k = 0
     while k < len(necessary):  # left-over lines occur where sets cross: there a smaller set may prove more
@@ -131,14 +149,14 @@ def reduce(evidence: Evidence, subject: Line, near: Sequence[Line]) -> tuple[lis
     return necessary, True
 
 
-def _necessary(lines: Sequence[Line], infeasible: Callable[[Sequence[Line]], bool]) -> list[Line]:
+def _necessary(lines: Sequence[Line], evidence: Evidence) -> list[Line]:
     """Lines that a conflict needs, each the last one of the shortest prefix that conflicts with those found before."""
     found: list[Line] = []
     rest = list(lines)
-    while rest and not (found and infeasible(found)):
-        if len(found) > MOST_NECESSARY:
+    while rest and not (found and evidence.infeasible(found)):
+        if evidence.exhausted:
             return found + rest
-        k = bisect_left(range(1, len(rest)), True, key=lambda n: infeasible(found + rest[:n]))
+        k = bisect_left(range(1, len(rest)), True, key=lambda n: evidence.infeasible(found + rest[:n]))
         found.append(rest[k])
         rest = rest[:k]
     return found

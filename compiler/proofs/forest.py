@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -40,6 +41,8 @@ class Forest:
         self.size = list(sizes.values())
         self.lows: dict[int, list[tuple[int, int]]] = {}  # node → (bound, source), sharpest first
         self.highs: dict[int, list[tuple[int, int]]] = {}
+        self.visits = 0  # leaves looked at by `maximise` so far
+        self.asks: set[tuple[int, int]] = set()  # (node, source)
         self.parent = [NOBODY] * len(self.names)
         self.crossing: list[Row] = []
         self._grow(rows)
@@ -64,6 +67,7 @@ class Forest:
             else:
                 self.crossing.append(row)
                 continue
+            self.asks.add((node, row.source))
             if row.lower is not None:
                 self.lows.setdefault(node, []).append((row.lower, row.source))
             if row.upper is not None:
@@ -149,6 +153,8 @@ class Forest:
 
     def interval(self, leaf: int, exclude: int = NOBODY) -> tuple[int, int]:
         """The bounds that a leaf has by itself."""
+        if (leaf, exclude) not in self.asks:
+            return self.lo[leaf], self.hi[leaf]
         low, high = self.sharpest(leaf, "lower", exclude), self.sharpest(leaf, "upper", exclude)
         return max(0, low[0] if low else 0), min(self.size[leaf], high[0] if high else self.size[leaf])
 
@@ -165,11 +171,12 @@ class Forest:
         The family must be feasible, p ≥ 0. Only subtrees that hold a tensor with value or cost are looked at.
         """
         p, q = weights
+        self.visits += max(len(value), len(cost))
         total = _Pool()
         pools: dict[int, list[_Pool]] = {}
         inner: set[int] = set()
         covered: dict[int, list[int]] = {}
-        for t in {**value, **cost}:
+        for t in value if value.keys() >= cost.keys() else {**value, **cost}:
             i = self.leaf[t]
             lo, hi = self.interval(i, exclude)
             total.value += at(value[t], lo) if t in value else 0
@@ -271,6 +278,11 @@ def _slopes(pieces: Pieces | None, lo: int, hi: int) -> list[tuple[int, int]]:
         return []
     if pieces is None or len(pieces) == 1:
         return [(pieces[0][0] if pieces else 0, hi - lo)]
+    return _bends(pieces, lo, hi)
+
+
+@lru_cache(maxsize=1 << 15)
+def _bends(pieces: Pieces, lo: int, hi: int) -> list[tuple[int, int]]:
     marks = {lo, hi}
     for k, (a, c) in enumerate(pieces):
         for b, d in pieces[k + 1 :]:

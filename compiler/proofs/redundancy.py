@@ -10,8 +10,6 @@ from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.conflicts import Evidence, reduce, stem
 from prunelang.compiler.proofs.lines import Line, extremes, line_of
 
-MOST_WITNESSES = 24  # lines whose implying lines are looked for among all others; each is linear in the problem
-
 
 @dataclass(frozen=True)
 class Implied:
@@ -44,7 +42,6 @@ def implied(evidence: Evidence, system: System, ranges: dict[int, Range]) -> lis
     """Every line that can never bind, latest first; of lines that imply each other one stays."""
     found: dict[int, Implied] = {}
     instances: dict[object, tuple[int, list[str]]] = {}
-    searches = 0
     by_index = {line.index: line for line in system.lines}
     for line in reversed(system.lines):
         if line.index not in ranges or not never_binds(line, ranges[line.index], evidence):
@@ -53,8 +50,7 @@ def implied(evidence: Evidence, system: System, ranges: dict[int, Range]) -> lis
             instances[stem(line)][1].append(line.label)
             continue
         by: tuple[int, ...] | None = () if _alone(line, evidence) else _ancestor(line, system)
-        if by is None and searches < MOST_WITNESSES:
-            searches += 1
+        if by is None and not evidence.exhausted:
             by = _witness(evidence, line, system)
         if by is not None and any(line.index in found[i].by for i in by if i in found):
             continue
@@ -104,10 +100,10 @@ def _witness(evidence: Evidence, line: Line, system: System) -> tuple[int, ...] 
     others = [x for x in system.lines if x.index != line.index]
     found: set[int] = set()
     for negated in _negations(evidence, line):
-        opposed = evidence.system([*others, negated])
-        violation = next(opposed.violations(), None)
-        if violation is None:
+        if not evidence.infeasible([*others, negated]):
             return None
+        opposed = evidence.system([*others, negated])
+        violation = next(opposed.violations())
         near = violation.candidates or opposed.around(violation.subject)
         by_index = {x.index: x for x in opposed.lines}
         members, minimal = reduce(evidence, by_index[violation.subject], [by_index[i] for i in near])

@@ -47,7 +47,7 @@ class Ista(Solver):
         "how the threshold d grows: s_lats keeps the ℓ1 coefficient constant", "s_lats"
     )
     reach: Schedule = option(
-        "share of the stage at which the count is reached; held from there", number("0.7"), gt=0, le=1
+        "share of the stage at which the count is reached; held from there", number("0.5"), gt=0, le=1
     )
 
     def refusals(self, problem: Problem) -> Iterator[Refusal]:
@@ -95,10 +95,11 @@ class Ista(Solver):
                 latents=tuple(latents),
                 after=tuple(each_step),
                 each_epoch=tuple(steers),
+                counted="W",
             ),
             *after,
             Finish("W", Combination(((1, "W", None),)), feasible, "m"),
-            Record("stage", "solve"),
+            Record("stage", "solve", "W"),
         ]
 
 

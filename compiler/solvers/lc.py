@@ -142,7 +142,7 @@ class AbstractSplitting(Solver):
         def compress(source: Combination) -> tuple[Step, ...]:
             steps: list[Step] = []
             if feasible.parts:
-                steps.append(Project("θ", source, feasible, "m"))
+                steps.append(Project("θ", source, feasible, "m", "μ"))
             for term in penalties:
                 function, by = penalty_function(term)
                 weight = term.weight if isinstance(term.weight, SCHEDULES) else constant(term.weight)
@@ -162,12 +162,12 @@ class AbstractSplitting(Solver):
         if augmented:
             start = (*start, Assign("λ", Combination(())))
             body.append(Ascend("λ", "μ", Combination(((1, "W", None), (-1, "θ", None)))))
-        body.append(Record("outer", "solve", "θ", "W"))
+        body.append(Record("outer", "solve", "θ", "θ", "W"))
         low.steps += [
             *start,
             Outer(self.steps, tuple(body), ("μ",)),
             Finish("W", Combination(((1, "θ", None),)), feasible, "m"),
-            Record("stage", "solve"),
+            Record("stage", "solve", "W"),
         ]
 
 

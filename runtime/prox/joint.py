@@ -78,6 +78,9 @@ class JointProjection:
         self.cells = {t: b for b in constraints if isinstance(b, NofMBound) for t in b.tensors}
         self.counted = {t for b in (*self.counts, *self.weighted) for t in b.tensors}
         self.exactness = exactness(constraints)
+        grouped = {t for g in self.groups for t in g.tensors}
+        self._selects = not self.weighted and not self.counted & (grouped | self.blocks.keys())
+        self._selects &= all(c.least == 0 for c in self.counts)  # nested upper bounds only: no sort needed
         self._selectors = {c.name: Selector() for c in self.counts}
 
     @torch.no_grad()
@@ -87,11 +90,13 @@ class JointProjection:
         if [tuple(t.shape) for t in tensors] != list(self.shapes.values()):
             raise ValueError("the tensors do not have the shapes that the projection was built for")
         values = dict(zip(self.shapes, tensors, strict=True))
+        before = [kept_energy(v) for v in tensors]
         alive = {t: n_of_m_mask(values[t], b.n, b.m) for t, b in self.cells.items()}
         masks, gap = self._masks(values, alive)
-        loss = sum(kept_energy(v, ~masks[t]) for t, v in values.items())
-        for t, v in values.items():
-            v.detach().masked_fill_(~masks[t], 0)
+        if not self._selects:
+            for t, v in values.items():
+                v.detach().masked_fill_(~masks[t], 0)
+        loss = sum(b - kept_energy(v) for b, v in zip(before, tensors, strict=True))
         assert_feasible(self.constraints, masks)
         return Outcome([masks[t] for t in self.shapes], loss, gap, gap == 0.0)
 
@@ -101,33 +106,32 @@ class JointProjection:
             return self._alternate(values, alive)
         for g in self.groups:
             alive |= best_groups(g, values, alive, {})
-        if self._nested_maxima_only():
-            return self._truncate(values, alive), 0.0
+        if self._selects:
+            return self._truncate_(values, alive), 0.0
         masks, gap, _ = self._count(values, alive)
         return masks, gap
 
-    def _nested_maxima_only(self) -> bool:
-        return not self.weighted and not self.blocks.keys() & self.counted and all(c.least == 0 for c in self.counts)
-
-    def _truncate(self, values: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Nested upper bounds by selection alone, from the inside out, with no sort."""
-        masks = {t: alive[t] if t in alive else torch.ones_like(v, dtype=torch.bool) for t, v in values.items()}
-        kept = {t: int(m.sum()) if t in alive else m.numel() for t, m in masks.items()}
-        left = {t: v.detach() * masks[t] if t in alive else v.detach() for t, v in values.items()}
+    def _truncate_(self, values: Mapping[str, Tensor], alive: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Nested upper bounds by selection alone, from the inside out, in place, with no sort."""
+        kept = {t: int(alive[t].sum()) if t in alive else v.numel() for t, v in values.items()}
+        for c in self.counts:
+            held = sum(kept[t] for t in c.tensors if t in self.pinned)
+            if c.most is not None and held > c.most:
+                raise InfeasibleBounds(c.name, f"{held} must be kept, {c.most} may be")
+        masks = dict(alive)
+        for t, m in alive.items():
+            values[t].detach().masked_fill_(~m, 0)
         for c in self.counts:
             if c.most is None or sum(kept[t] for t in c.tensors) <= c.most:
                 continue
-            room = c.most - sum(kept[t] for t in c.tensors if t in self.pinned)
-            if room < 0:
-                raise InfeasibleBounds(c.name, f"{c.most - room} must be kept, {c.most} may be")
             free = [t for t in self.shapes if t in c.coefficients and t not in self.pinned]
-            fresh = [torch.empty_like(masks[t], memory_format=torch.contiguous_format) for t in free]
-            left |= {t: left[t].clone() for t in free if left[t].data_ptr() == values[t].data_ptr()}
-            self._selectors[c.name].project_([left[t] for t in free], room, fresh)
+            room = c.most - sum(kept[t] for t in c.tensors if t in self.pinned)
+            fresh = [torch.empty(self.shapes[t], dtype=torch.bool, device=values[t].device) for t in free]
+            self._selectors[c.name].project_([values[t] for t in free], room, fresh)
             for t, keep in zip(free, fresh, strict=True):
-                masks[t] = masks[t] & keep  # a zero that an inner bound dropped stays dropped
+                masks[t] = masks[t] & keep if t in masks else keep  # a zero dropped before stays dropped
                 kept[t] = int(masks[t].sum())
-        return masks
+        return {t: masks[t] if t in masks else torch.ones_like(v, dtype=torch.bool) for t, v in values.items()}
 
     def _count(
         self, values: Mapping[str, Tensor], alive: Mapping[str, Tensor], price: bool = False

@@ -88,7 +88,7 @@ class HostScan:
 
     def count(self, lo: int, hi: int, gather: bool) -> tuple[int, int, np.ndarray]:
         """``#{key ≥ hi}``, ``#{key ≥ lo}`` and, with `gather`, the keys in [lo, hi). Raises `NonFinite`."""
-        block = min(BLOCK, max(self.sizes, default=0) + 7 & ~7)
+        block = min(BLOCK, max(*self.sizes, 1, 1) + 7 & ~7)
         keys, above, within = np.zeros(block, self.unsigned), np.zeros(block, bool), np.zeros(block, bool)
         wide_above, wide_within, differ = above.view(np.uint64), within.view(np.uint64), np.empty(block // 8, bool)
         high, low, limit = (self.unsigned(2 * k) for k in (hi, lo, self.infinity))

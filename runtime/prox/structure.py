@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+CHUNK = 1 << 18  # entries widened to float64 at a time
+
 
 def as_matrix(tensor: Tensor) -> Tensor:
     """The tensor as shape[0] × ∏ shape[1:]: a vector is one column."""
@@ -73,6 +75,11 @@ def block_mask(blocks: Tensor, shape: Sequence[int], p: int, q: int) -> Tensor:
 
 
 def kept_energy(value: Tensor, mask: Tensor | None = None) -> float:
-    """``Σ v²`` in float64 over the positions of `mask`, or over all."""
-    energy = value.detach().double().square_()
-    return float((energy if mask is None else energy.mul_(mask)).sum())
+    """``Σ v²`` in float64 over the positions of `mask`, or over all; a piece at a time, within the cache."""
+    total = 0.0
+    pieces = torch.split(value.detach().reshape(-1), CHUNK) if value.numel() else ()
+    masks = [None] * len(pieces) if mask is None else torch.split(mask.reshape(-1), CHUNK)
+    for piece, kept in zip(pieces, masks, strict=True):
+        wide = piece.double() if kept is None else piece.double().mul_(kept)
+        total += float(wide.dot(wide))
+    return total

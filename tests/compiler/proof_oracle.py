@@ -151,9 +151,7 @@ def laminar_family(rng: random.Random, names: list[str]) -> list[list[str]]:
 def random_constraint(rng: random.Random, kind: str, names: list[str], table: ShapeTable, label: str) -> Constraint:
     size = sum(table.tensor[n].size for n in names)
     make: dict[str, Callable[[], Constraint]] = {
-        "count": lambda: _count(
-            rng, label, {n: 2 for n in names} if rng.random() < 0.3 else dict.fromkeys(names, 1), size
-        ),
+        "count": lambda: _count(rng, label, dict.fromkeys(names, 2 if rng.random() < 0.3 else 1), size),
         "weighted": lambda: _count(rng, label, _uneven(rng, names), 3 * size, ends=1),
         "band": lambda: _count(rng, label, _uneven(rng, names), 3 * size, ends=2),
         "kept": lambda: Constraint(label, Entries(tuple(names)), Kept()),

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.compiler.proof_oracle import OBJECTIVE, Oracle, problem_of, random_problem, table_of
 
 from prunelang.compiler.formats import best_bytes
 from prunelang.compiler.problem import (
@@ -28,6 +27,7 @@ from prunelang.compiler.problem import (
 from prunelang.compiler.proofs import prove
 from prunelang.compiler.proofs.lines import groups, nm_capacity
 from prunelang.compiler.shapes import Layer, ShapeTable, Tensor
+from tests.compiler.proof_oracle import OBJECTIVE, Oracle, problem_of, random_problem, table_of
 
 EVERYTHING = "groups macs best blocks n_of_m kept weighted band"
 CASES = [
@@ -55,9 +55,9 @@ def test_against_every_mask(settings: dict[str, object], cases: int) -> None:
             others = [k for k in all_lines if k != i]
             values, r = oracle.values(i, others), proof.range
             ranged += bool(values)
-            assert all(r.lower <= v for v in values) and (r.upper is None or all(v <= r.upper for v in values))
-            if r.exact:
-                assert values and (values[0], values[-1]) == (r.lower, r.upper)
+            assert all(r.lower <= v <= r.upper for v in values)
+            if r.exact and values:
+                assert (values[0], values[-1]) == (r.lower, r.upper)
             if proof.verdict == "never binds":
                 assert oracle.holds_everywhere(i, others)
     assert min(ranged, refuted) > cases // 8
@@ -125,7 +125,7 @@ def test_frozen_tensors_lie_anywhere_and_are_kept() -> None:
 def test_capacity_of_a_pattern(shape: tuple[int, ...], n: int, m: int) -> None:
     tensor = Tensor("w", shape, "weight")
     rows, columns = tensor.matrix
-    naive = rows * sum(min(n, min(m, columns - c)) for c in range(0, columns, m))
+    naive = rows * sum(min(n, m, columns - c) for c in range(0, columns, m))
     assert nm_capacity(tensor, n, m) == naive
 
 

@@ -70,7 +70,7 @@ def test_refusals() -> None:
         lambda: NofMBound("c", ("a",), 3, 2),
         lambda: BlockBound("b", ("a",), 0, 2),
     ):
-        with pytest.raises(ValueError, match="^[ngcb]: "):
+        with pytest.raises(ValueError, match=r"^[ngcb]: "):
             make()
 
 

@@ -1,0 +1,250 @@
+"""Projections in the script: which operator a part of a feasible set needs, and the call of it.
+
+Upper bounds on plain counts are met by selection alone, from the inside out; any other family of bounds takes
+`JointProjection`, one object per step, as in the executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import inf
+
+from prunelang.compiler.codegen.expressions import literal, quoted
+from prunelang.compiler.codegen.program import SELECT, Program, pick
+from prunelang.compiler.graph import Feasible, Part, Step
+from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, NofMBound, from_json, plain_counts
+
+PROX = "prunelang.runtime.prox"
+BOUNDS = "prunelang.compiler.joint"
+# Module, class and arguments of the operator for a function of the language: of {f ≤ radius}, and of α·f by groups.
+BALLS: Mapping[str, tuple[str, str, str]] = {
+    "norm1": ("l1_ball", "L1Ball", "{0!r}"),
+    "norm2": ("l2_ball", "L2Ball", "{0!r}, 1"),
+    "norm2_squared": ("l2_ball", "L2Ball", "{0!r}, 2"),
+    "norminf": ("box", "Box", "-{0!r}, {0!r}"),
+}
+PENALTIES: Mapping[str, tuple[str, str, str]] = {
+    "norm0": ("l0_penalty", "L0Penalty", "{0}"),
+    "norm1": ("l1_penalty", "L1Penalty", "{0}"),
+    "norm2": ("l2_penalty", "L2Penalty", "{0}, 1"),
+    "norm2_squared": ("l2_penalty", "L2Penalty", "{0}, 2"),
+    "group_norm1": ("group_l1", "GroupL1", "{0}, {1}"),
+}
+
+
+def selected(part: Part) -> list[CountBound] | None:
+    """The counts of a part from the inside out, if upper bounds on plain counts are all there is."""
+    bounds = from_json(part.bounds)
+    trained = [reduced(b, part) for b in bounds if isinstance(b, CountBound)]
+    if len(trained) < len(bounds) or any(b.coefficients and not (b.plain and b.least == 0) for b in trained):
+        return None
+    return [b for b in plain_counts([b for b in trained if b.coefficients]) if b.upper is not None]
+
+
+def reduced(bound: CountBound, part: Part) -> CountBound:
+    """The bound without tensors that are not trained here."""
+    return replace(bound, coefficients={t: a for t, a in bound.coefficients.items() if t in part.tensors})
+
+
+def frozen_cost(bound: CountBound | ChoiceBound, part: Part, p: Program) -> list[str]:
+    """Terms for what the tensors that are not trained cost now."""
+    held = [t for t in bound.tensors if t not in part.tensors]
+    return [_cost_of(bound, t, f"{p.helper('parameters')}(net, {quoted(t)})", p) for t in held]
+
+
+def _cost_of(bound: CountBound | ChoiceBound, tensor: str, at: str, p: Program) -> str:
+    if isinstance(bound, ChoiceBound):
+        ways = literal(tuple((a, c) for _, a, c in bound.alternatives[tensor]))
+        return f"{p.helper('cheapest')}({ways}, *{at})"
+    return times(bound.coefficients[tensor], f"{p.helper('nonzeros')}({at})")
+
+
+def times(factor: int, term: str) -> str:
+    return term if factor == 1 else f"{factor} * {term}"
+
+
+def kappa(bound: CountBound, part: Part, p: Program) -> str:
+    """The number of positions that a plain count lets its trained tensors keep."""
+    whole = next(b for b in from_json(part.bounds) if b.name == bound.name)
+    assert isinstance(whole, CountBound)
+    assert bound.upper is not None
+    a = next(iter(bound.coefficients.values()))
+    spent = frozen_cost(whole, part, p)
+    if not spent:
+        return str((bound.upper - bound.constant) // a)
+    return f"({bound.upper - bound.constant} - {' - '.join(spent)})" + ("" if a == 1 else f" // {a}")
+
+
+def declare(step: Step, onto: Feasible, p: Program) -> None:
+    """The projection objects of a step, before the program starts."""
+    for i, part in enumerate(onto.parts):
+        if not part.bounds or selected(part) is not None:
+            continue
+        name = f"Π{len(p.projections) + 1}"
+        p.projections[id(step), i] = name
+        shapes = {t: p.plan.table.tensor[t].shape for t in part.tensors}
+        p.writer.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in from_json(part.bounds)], "]")
+        p.writer.call(f"shapes_{name} = {{", [f"{quoted(t)}: {literal(s)}" for t, s in shapes.items()], "}")
+        joint = p.inliner.use(f"{PROX}.joint", "JointProjection")
+        p.writer.line(f"{name} = {joint}(bounds_{name}, shapes_{name})")
+
+
+def _constructor(bound: Bound, part: Part, p: Program) -> str:
+    """The bound as source. Only what differs from the defaults is said."""
+    kind = p.inliner.use(BOUNDS, type(bound).__name__)
+    if isinstance(bound, CountBound):
+        trained = reduced(bound, part)
+        said = [quoted(bound.name), literal(trained.coefficients)]
+        fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
+        said += [f"{k}={v}" for k, v in (("constant", fixed), ("lower", bound.lower), ("upper", bound.upper)) if _told(v)]
+        return f"{kind}({', '.join(said)})"
+    if isinstance(bound, ChoiceBound):
+        ways = {t: w for t, w in bound.alternatives.items() if t in part.tensors}
+        fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
+        return f"{kind}({quoted(bound.name)}, {literal(ways)}, {bound.upper}, {fixed})"
+    fields = [literal(getattr(bound, f)) for f in type(bound).__dataclass_fields__]
+    return f"{kind}({', '.join(fields)})"
+
+
+def _told(value: object) -> bool:
+    return value is not None and value != "0"
+
+
+def project_part(step: Step, number: int, part: Part, out: str, masks: str, p: Program) -> None:
+    """Project the tensors `out` in place; kept positions into `masks` (empty: nobody asks)."""
+    w = p.writer
+    for text in p.constraint_lines(part.labels):
+        w.comment(text)
+    counts = selected(part) if part.bounds else []
+    if counts is None:
+        w.line(f"kept = {p.projections[id(step), number]}.project_({out}).masks")
+        if masks:
+            _copy(masks, p)
+    elif part.bounds:
+        _select(counts, part, out, masks, p)
+    for name, radius in part.balls:
+        w.line(f"{ball(name, radius, p)}.project_({out})")
+    if masks and not part.bounds:
+        _fill(masks, p)
+
+
+def _copy(masks: str, p: Program) -> None:
+    with p.writer.block(f"for mask, keep in zip({masks}, kept):"):
+        p.writer.line("mask.copy_(keep)")
+
+
+def _fill(masks: str, p: Program) -> None:
+    with p.writer.block(f"for mask in {masks}:"):
+        p.writer.line("mask.fill_(True)")
+
+
+def _select(counts: list[CountBound], part: Part, out: str, masks: str, p: Program) -> None:
+    if len(counts) == 1 and set(counts[0].tensors) == set(part.tensors):
+        arguments = [out, kappa(counts[0], part, p), *([masks] if masks else [])]
+        p.writer.line(f"{p.inliner.use(SELECT, 'project_topk_')}({', '.join(arguments)})")
+        return
+    if masks:
+        _fill(masks, p)
+    else:
+        p.writer.line(f"kept = [torch.ones_like(v, dtype=torch.bool) for v in {out}]")
+    for bound in counts:
+        inner = _among(out, part, bound)
+        kept = _among(masks or "kept", part, bound)
+        p.writer.line(f"{p.helper('keep_largest_')}({inner}, {kappa(bound, part, p)}, {kept})  # {bound.name}")
+
+
+def _among(expression: str, part: Part, bound: CountBound) -> str:
+    """Of the tensors of a part, those that a bound counts."""
+    return pick(expression, part.tensors, (t for t in part.tensors if t in bound.tensors))
+
+
+def ball(name: str, radius: float, p: Program) -> str:
+    """The operator that projects onto {f ≤ radius}."""
+    module, kind, arguments = BALLS[name]
+    return f"{p.inliner.use(f'{PROX}.{module}', kind)}({arguments.format(radius)})"
+
+
+def penalty(name: str, alpha: str, by: str, p: Program) -> str:
+    """The operator of the penalty α·f."""
+    module, kind, arguments = PENALTIES[name]
+    return f"{p.inliner.use(f'{PROX}.{module}', kind)}({arguments.format(alpha, quoted(by))})"
+
+
+# ── counts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cost(bound: CountBound | ChoiceBound, of: str, p: Program) -> str:
+    """The bound's left side on the weights in the state `of`, by plain count of non-zero values."""
+    terms: list[str] = []
+    if isinstance(bound, CountBound) and bound.coefficients and bound.plain:
+        terms.append(times(next(iter(bound.coefficients.values())), f"{p.helper('nonzeros')}({_at(bound.tensors, of, p)})"))
+    elif isinstance(bound, CountBound) and bound.coefficients:
+        ordered = _ordered(bound.tensors, of, p)
+        costs = literal(tuple(bound.coefficients[t] for t in ordered))
+        terms.append(f"{p.helper('weighted_nonzeros')}({costs}, {_at(bound.tensors, of, p)})")
+    elif isinstance(bound, ChoiceBound):
+        terms += [_cost_of(bound, t, _at([t], of, p), p) for t in bound.tensors]
+    return " + ".join([*terms, *([str(bound.constant)] if bound.constant or not terms else [])])
+
+
+def _ordered(tensors: Iterable[str], of: str, p: Program) -> list[str]:
+    """The tensors in the order in which `_at` lists them."""
+    names, wanted = p.tensors(of), list(tensors)
+    return [n for n in names if n in wanted] if set(wanted) <= set(names) else wanted
+
+
+def _at(tensors: Iterable[str], of: str, p: Program) -> str:
+    wanted = _ordered(tensors, of, p)
+    if set(wanted) <= set(p.tensors(of)):
+        return p.view(of, wanted)
+    return f"{p.helper('parameters')}(net, {', '.join(map(quoted, wanted))})"
+
+
+def assertions(onto: Feasible, of: str, p: Program) -> None:
+    """A recount of every upper bound on a count."""
+    for part in onto.parts:
+        for bound in from_json(part.bounds):
+            if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
+                p.writer.line(f"assert {cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
+
+
+def reports(onto: Feasible, of: str, support: str, p: Program) -> None:
+    """One printed line per constraint: its value on the weights as they are, and its bound."""
+    feasibility = f"{PROX}.feasibility"
+    for part in onto.parts:
+        bounds = from_json(part.bounds)
+        for bound in bounds:
+            match bound:
+                case CountBound() | ChoiceBound():
+                    low = f"{bound.lower} ≤ " if isinstance(bound, CountBound) and bound.lower is not None else ""
+                    high = f" ≤ {bound.upper}" if bound.upper is not None else ""
+                    value = cost(bound, of, p)
+                    if '"' in value:
+                        p.writer.line(f"count = {value}")
+                        value = "count"
+                    _print(bound.name, low + "{" + value + "}" + high, p)
+                case GroupBound():
+                    rows = p.inliner.use(feasibility, "slices")
+                    held = f"int({rows}(v != 0, {quoted(bound.by)}).any(1).count_nonzero())"
+                    p.writer.line(f"count = sum({held} for v in {_at(bound.tensors, of, p)})")
+                    _print(bound.name, "{count}" + f" groups ≤ {bound.upper}", p)
+                case NofMBound():
+                    most = p.inliner.use(feasibility, "most_in_cells")
+                    p.writer.line(f"count = max({most}(v != 0, {bound.m}) for v in {_at(bound.tensors, of, p)})")
+                    _print(bound.name, "{count}" + f" ≤ {bound.n} of every {bound.m}", p)
+                case _:
+                    p.writer.line(f"count = sum(int(v.sum()) for v in {p.view(support, bound.tensors)})")
+                    _print(bound.name, "{count} positions kept", p)
+        counted = {b.name for b in bounds}
+        label = next((x for x in part.labels if x not in counted), "")
+        for name, radius in part.balls:
+            order = {"norm1": 1, "norminf": inf}.get(name, 2)
+            shown = literal(order) if order != inf else "float('inf')"
+            p.writer.line(f"norm = {p.helper('vector_norm')}({p.view(of, part.tensors)}, {shown})")
+            _print(label, "{norm" + ("**2" if name == "norm2_squared" else "") + ":.10g}" + f" ≤ {radius!r}", p)
+
+
+def _print(label: str, text: str, p: Program) -> None:
+    escaped = label.replace("{", "{{").replace("}", "}}").replace("\\", "\\\\").replace('"', "'")
+    p.writer.line(f'print(f"{escaped}: {text}")')

@@ -1,0 +1,257 @@
+"""The inner loop of the script: the optimizer, the options that follow a clock, and the descent step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prunelang.compiler.codegen.expressions import clocks_of, inside, is_constant, literal, quoted
+from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Step
+from prunelang.compiler.schedule import Constant, Schedule
+
+COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
+CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+LOSSES = "prunelang.runtime.losses"
+
+Emit = Callable[[tuple[Step, ...], Program], None]
+
+
+def emit_batches(loop: Batches, p: Program, emit: Emit) -> None:
+    w, head = p.writer, loop.body[0]
+    assert isinstance(head, Descend)
+    node = p.nodes[loop.optimizer]
+    assert isinstance(node, Optimizer)
+    w.comment(head.line().removesuffix("; guard"))
+    for clock in ("epoch", "step"):
+        if clock in _at_entry(node) or (clock == "step" and clock in p.clocks):
+            w.line(f"{clock} = 0")
+    _span(p)
+    _optimizer(node, head, p)
+    _constants(node, head, p)
+    w.line(f"watch = {p.helper('Watch')}(net, args.device)")
+    _epochs(loop, node, head, p, emit)
+    if node.policy == "kept":
+        _release(node, head, p)
+
+
+def _at_entry(node: Optimizer) -> set[str]:
+    """Clocks that the optimizer's options read when it is made."""
+    return {c for v in node.options.values() if not isinstance(v, bool) for c in clocks_of(v)}
+
+
+def _span(p: Program) -> None:
+    """The part of p that this loop covers."""
+    if "p" not in p.clocks:
+        return
+    if p.outer is None:
+        p.writer.line("p = 0.0")
+    else:
+        p.writer.line(f"start, end = k / {p.outer}, (k + 1) / {p.outer}")
+        p.writer.line("p = start")
+
+
+# ── before the first batch ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _optimizer(node: Optimizer, head: Descend, p: Program) -> None:
+    name = p.name(node.name)
+    if node.policy == "fresh":
+        _build(node, head, p)
+        return
+    with p.writer.block(f"if {name} is None:"):
+        _build(node, head, p)
+    for i, q in _riding(node, head, p):
+        p.writer.line(f'{name}.param_groups[{i}]["weight_decay"] = {_decay(node, q, p)}')
+
+
+def _build(node: Optimizer, head: Descend, p: Program) -> None:
+    pulls = {} if node.policy == "kept" else {q.of: q for _, q in _riding(node, head, p)}
+    groups = []
+    for state in _groups(node, p):
+        own = f', "weight_decay": {_decay(node, pulls[state], p)}' if state in pulls else ""
+        groups.append(f'{{"params": {p.name(state)}{own}}}')
+    options = {k: str(v) if isinstance(v, bool) else p.expression(v) for k, v in node.options.items()}
+    if "beta1" in options:
+        options["betas"] = f"({options.pop('beta1')}, {options.pop('beta2')})"
+    said = [f"{k}={v}" for k, v in options.items()]
+    head_ = f"{p.name(node.name)} = torch.optim.{CLASSES[node.algorithm]}("
+    p.writer.call(head_, [f"[{', '.join(groups)}]", *said, "fused=True"])
+
+
+def _groups(node: Optimizer, p: Program) -> list[str]:
+    return [s for s in node.of if p.tensors(s)]
+
+
+def _riding(node: Optimizer, head: Descend, p: Program) -> list[tuple[int, Quadratic]]:
+    """Quadratic terms whose μW rides on the weight decay, with the number of their parameter group."""
+    groups = _groups(node, p)
+    return [(groups.index(q.of), q) for q in head.quadratic] if node.algorithm in COUPLED else []
+
+
+def _decay(node: Optimizer, q: Quadratic, p: Program) -> str:
+    own = node.options["weight_decay"]
+    assert not isinstance(own, bool)
+    zero = isinstance(own, Constant) and own.value == 0
+    return p.name(q.level) if zero else f"{p.expression(own)} + {p.name(q.level)}"
+
+
+def _release(node: Optimizer, head: Descend, p: Program) -> None:
+    """Take the pull off the weight decay again."""
+    own = node.options["weight_decay"]
+    assert not isinstance(own, bool)
+    for i, _ in _riding(node, head, p):
+        p.writer.line(f'{p.name(node.name)}.param_groups[{i}]["weight_decay"] = {p.expression(own)}')
+
+
+def _constants(node: Optimizer, head: Descend, p: Program) -> None:
+    """What does not change within the loop."""
+    for q, name in _pulls(head):
+        rides = "; μW rides on the weight decay" if node.algorithm in COUPLED else ""
+        p.writer.comment(f"the gradient of {q} is {q.level}·{q.of} − c{rides}")
+        with p.writer.block("with torch.no_grad():"):
+            p.writer.line(f"{name} = [x * {p.name(q.level)} for x in {p.name(q.target)}]")
+    if head.support:
+        pairs = f"zip({p.name(head.support)}, {p.name(p.weights_of(head.support))})"
+        p.writer.line(f"kept = [mask.to(w.dtype) for mask, w in {pairs}]")
+
+
+def _pulls(head: Descend) -> list[tuple[Quadratic, str]]:
+    return [(q, "c" if len(head.quadratic) == 1 else f"c_{i + 1}") for i, q in enumerate(head.quadratic)]
+
+
+# ── epochs and batches ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emit) -> None:
+    w = p.writer
+    by_epochs = loop.unit == "epochs"
+    length = _length(loop.duration, p)
+    counted = not by_epochs or bool(p.clocks & {"p", "step"})
+    if counted:
+        size = p.data.batch
+        per_epoch = f"-(-len(train_x) // {size})"
+        w.line(f"total = {length} * {per_epoch}" if by_epochs else f"total = {length}")
+        w.line("done = 0")
+    if not by_epochs:
+        p.inliner.external("itertools")
+    with w.block(f"for epoch in range({length}):" if by_epochs else "for epoch in itertools.count():"):
+        w.line("net.train()")
+        _each_epoch(node, head, p)
+        with w.block(f"for x, y in {p.helper('batches')}(train_x, train_y, {p.data.batch}, args.seed, drawn):"):
+            _batch(loop, node, head, p, emit, counted)
+            if not by_epochs:
+                with w.block("if done == total:"):
+                    w.line("break")
+        w.line("drawn += 1")
+        w.line(f'mean = watch.mean(f"{_stage(loop)}, epoch {{epoch}}")')
+        emit(loop.each_epoch, p)
+        if not by_epochs:
+            with w.block("if done == total:"):
+                w.line("break")
+
+
+def _length(duration: Schedule, p: Program) -> str:
+    if isinstance(duration, Constant):
+        return str(max(1, round(float(duration.value))))
+    return f"max(1, round({p.expression(duration)}))"
+
+
+def _stage(loop: Batches) -> str:
+    from prunelang.compiler.graph import Record
+
+    return next((s.stage for s in loop.each_epoch if isinstance(s, Record)), "training")
+
+
+def _each_epoch(node: Optimizer, head: Descend, p: Program) -> None:
+    for i, loss in enumerate(head.losses):
+        if not is_constant(loss.weight):
+            p.writer.line(f"weight_{i + 1} = {p.expression(loss.weight)}")
+    _options(node, p, lambda clocks: not clocks & {"step", "p"} and "epoch" in clocks)
+
+
+def _options(node: Optimizer, p: Program, chosen: Callable[[frozenset[str]], bool]) -> None:
+    """Set the options whose clocks are chosen."""
+    for option, value in node.options.items():
+        if not isinstance(value, bool) and chosen(clocks_of(value)):
+            with p.writer.block(f"for group in {p.name(node.name)}.param_groups:"):
+                p.writer.line(f"group[{quoted(option)}] = {p.expression(value)}")
+
+
+def _batch(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emit, counted: bool) -> None:
+    w = p.writer
+    if "step" in p.clocks:
+        w.line("step = done")
+    _options(node, p, lambda clocks: bool(clocks & {"step", "p"}))
+    emit((head,), p)
+    if counted:
+        w.line("done += 1")
+    if "p" in p.clocks:
+        w.line("p = done / total" if p.outer is None else "p = start + (end - start) * done / total")
+    emit(loop.body[1:], p)
+
+
+def emit_descend(head: Descend, p: Program) -> None:
+    """Forward, backward, closed-form gradients, masked update."""
+    w, optimizer = p.writer, p.name(head.by)
+    node = p.nodes[head.by]
+    assert isinstance(node, Optimizer)
+    w.line("outputs = net(x)")
+    for i, loss in enumerate(head.losses):
+        w.line(f"loss = {'' if i == 0 else 'loss + '}{_term(loss, i, p)}")
+    w.line("loss.backward()")
+    w.line("watch.add(loss.detach())")
+    if head.quadratic or head.support or head.latents:
+        with w.block("with torch.no_grad():"):
+            _closed_form(node, head, p)
+    guard = p.kernel("not_finite")
+    w.line(f"{optimizer}.found_inf = {guard}(loss.detach())  # a loss that is not finite masks the update")
+    w.line(f"{optimizer}.step()")
+    w.line(f"{optimizer}.zero_grad(set_to_none=True)")
+    for _, weights in _latents(head, p):
+        with w.block(f"for w in {weights}:"):
+            w.line("w.grad = None")
+
+
+def _closed_form(node: Optimizer, head: Descend, p: Program) -> None:
+    w = p.writer
+    for q, constant in _pulls(head):
+        weights = p.name(q.of)
+        grads = f"[w.grad for w in {weights}]"
+        if node.algorithm in COUPLED:
+            w.line(f"{p.kernel('subtract_')}({grads}, {constant})")
+        else:
+            w.line(f"{p.kernel('add_pull_')}({grads}, {weights}, {constant}, {p.name(q.level)})")
+    if head.support:
+        w.line(f"{p.kernel('restrict_')}([w.grad for w in {p.name(p.weights_of(head.support))}], kept)")
+    for latent, weights in _latents(head, p):
+        with w.block(f"for w, v in zip({weights}, {latent}):"):
+            w.line("v.grad = w.grad")
+
+
+def _latents(head: Descend, p: Program) -> list[tuple[str, str]]:
+    """(latent, the weights that it writes)."""
+    nodes = [p.nodes[n] for n in head.latents]
+    return [(p.name(n.name), p.name(n.of)) for n in nodes if isinstance(n, Latent)]
+
+
+def _term(loss: Loss, number: int, p: Program) -> str:
+    """One data term with its weight."""
+    value = _criterion(loss, p)
+    if isinstance(loss.weight, Constant) and loss.weight.value == 1:
+        return value
+    weight = inside(loss.weight) if is_constant(loss.weight) else f"weight_{number + 1}"
+    return f"{weight} * {value}" if number else f"{value} * {weight}"
+
+
+def _criterion(loss: Loss, p: Program) -> str:
+    arguments = dict(loss.arguments)
+    if loss.name == "distill":
+        teacher = p.teachers[str(arguments["teacher"])]
+        wanted = f"{p.helper('outputs_of')}({teacher}, x)"
+        return f"{p.inliner.use(LOSSES, 'distill')}(outputs, {wanted}, {float(arguments['T'])!r})"
+    if loss.name not in p.losses:
+        return f"{p.inliner.use(LOSSES, loss.name)}(outputs, y)"
+    symbol = p.losses[loss.name]
+    used = p.inliner.add(symbol) if symbol.inlined else p.inliner.external(symbol.module, symbol.name)
+    options = "".join(f", {k}={literal(v)}" for k, v in arguments.items())
+    return f"{used}(outputs, y{options})"

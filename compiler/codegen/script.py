@@ -1,0 +1,282 @@
+"""`emit`: a graph as one standalone script of torch.
+
+The script makes the calls that the executor makes, in the same order, through the same functions: their source is
+copied into it. So the two end at the same weights, bit for bit, on the same machine with the same number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from prunelang.compiler.codegen import feasible
+from prunelang.compiler.codegen.expressions import literal, quoted
+from prunelang.compiler.codegen.inline import Inliner
+from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier
+from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
+from prunelang.compiler.codegen.states import emit_state
+from prunelang.compiler.codegen.steps import emit_program
+from prunelang.compiler.codegen.writer import WIDTH, Writer
+from prunelang.compiler.graph import Graph, Hit, Project, Rest, Weights, walk
+from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
+from prunelang.compiler.problem import Interval, Measured
+
+NOTHING: Mapping[str, Symbol] = MappingProxyType({})
+METRICS = ("accuracy", "error", "cross_entropy", "nll", "mse")
+
+
+def emit(
+    graph: Graph,
+    plan: Plan,
+    *,
+    network: Symbol,
+    data: DataSource,
+    seed: int = 0,
+    dtype: DType = "float32",
+    teachers: Mapping[str, Symbol] = NOTHING,
+    losses: Mapping[str, Symbol] = NOTHING,
+) -> Emitted:
+    """The script of a graph, and the files that belong beside it.
+
+    `network` and `teachers` are constructors, `losses` the registered losses that the graph names. Those of prunelang
+    are copied into the script; a user's own are imported by the name of their module.
+    """
+    return _Script(graph, plan, network, data, seed, dtype, teachers, losses).emitted()
+
+
+@dataclass
+class _Script:
+    graph: Graph
+    plan: Plan
+    network: Symbol
+    data: DataSource
+    seed: int
+    dtype: DType
+    teachers: Mapping[str, Symbol]
+    losses: Mapping[str, Symbol]
+    program: Program = field(init=False)
+
+    def __post_init__(self) -> None:
+        states = {identifier(s.name) for s in self.graph.state}
+        inliner = Inliner(LOCALS | states | {"main", "arguments", "DTYPE"})
+        inliner.external("torch")
+        inliner.external("argparse")
+        inliner.external("pathlib", "Path")
+        self.program = Program(
+            self.graph, self.plan, inliner, self.losses, {t.name: _teacher(t.name) for t in self.plan.teachers}
+        )
+
+    @property
+    def inliner(self) -> Inliner:
+        return self.program.inliner
+
+    def emitted(self) -> Emitted:
+        main, arguments = self.main(), self.arguments()
+        copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
+        sections = [_banner(name) + "\n\n" + _apart(text) for name, text in copied]
+        parts = [
+            self.header(),
+            "from __future__ import annotations",
+            self.inliner.imports(),
+            f"DTYPE = torch.{self.dtype}",
+        ]
+        body = [arguments, main, *sections, 'if __name__ == "__main__":\n    main()']
+        sidecar = {}
+        if isinstance(self.data, ArrayData):
+            sidecar[self.sidecar_name] = safetensors(self.data.arrays)
+        return Emitted("\n\n".join(parts) + "\n\n\n" + "\n\n\n".join(body) + "\n", sidecar)
+
+    @property
+    def sidecar_name(self) -> str:
+        return f"{self.data.name}.safetensors"
+
+    # ── header and command line ──
+
+    def header(self) -> str:
+        w = Writer()
+        w.comment(f"Trains {self.plan.model.text} as {self.plan.source.name} asks.")
+        needs = "torch and numpy" if any(e.module == "numpy" for e in self.inliner.externals.values()) else "torch"
+        w.comment(f"Needs {needs}, and nothing else; written by prunelang, at {WIDTH} columns.")
+        if not self.network.inlined:
+            w.comment(f"The network is {self.network.name} of the module {self.network.module}, which must be importable.")
+        w.comment("Every value of the spec is written out below: to change one, edit it here or emit the script anew.")
+        if self.plan.source.text.strip():
+            w.lines.append("#")
+            w.comment("The spec:")
+            w.lines.append("#")
+            w.lines += [f"#     {line}".rstrip() for line in self.plan.source.text.strip().splitlines()]
+        return w.text()
+
+    def arguments(self) -> str:
+        w = Writer()
+        with w.block("def arguments() -> argparse.Namespace:"):
+            w.line("parser = argparse.ArgumentParser()")
+            self._data_argument(w)
+            out = 'default=Path("weights.safetensors"), help="where the weights go"'
+            w.call("parser.add_argument(", ['"--out"', "type=Path", *out.split(", ", 1)])
+            w.call("parser.add_argument(", ['"--seed"', "type=int", f"default={self.seed}", 'help="of weights and order"'])
+            w.call("parser.add_argument(", ['"--device"', 'default="cpu"', 'help="cpu, cuda, …"'])
+            for option, path, what in self._weight_files():
+                w.call(
+                    "parser.add_argument(",
+                    [quoted(option), "type=Path", f"default=Path({quoted(path)})", f"help={quoted(what)}"],
+                )
+            w.line("return parser.parse_args()")
+        return w.text()
+
+    def _data_argument(self, w: Writer) -> None:
+        if isinstance(self.data, ArrayData):
+            beside = f"Path(__file__).with_name({quoted(self.sidecar_name)})"
+            items = ['"--data"', "type=Path", f"default={beside}", 'help="the samples"']
+        else:
+            given = "required=True" if self.data.root is None else f"default=Path({quoted(self.data.root)})"
+            items = ['"--data"', "type=Path", given, f'help="folder with the idx files of {self.data.name}"']
+        w.call("parser.add_argument(", items)
+
+    def _weight_files(self) -> list[tuple[str, str, str]]:
+        found = [(f"--{_teacher(t.name)}", t.weights, f"weights of {t.name}") for t in self.plan.teachers]
+        if self.plan.model.weights is not None:
+            found.append(("--weights", self.plan.model.weights, "weights to start from"))
+        return [(option.replace("_", "-"), path, what) for option, path, what in found]
+
+    # ── main ──
+
+    def main(self) -> str:
+        p, w = self.program, self.program.writer
+        w.line("args = arguments()")
+        metrics = self._metrics()
+        self._load(w, {split for _, split, _ in metrics} - {"train"})
+        w.blank()
+        self._networks(w)
+        w.blank()
+        w.comment("── state ──")
+        for node in self.graph.state:
+            if node.name in p.used:
+                emit_state(node, p)
+        for step in walk(self.graph.program):
+            if isinstance(step, Project | Hit):
+                feasible.declare(step, step.onto, p)
+        w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")
+        emit_program(self.graph.program, p)
+        for title, split, name in metrics:
+            value = f"{p.helper('measured')}(net, {quoted(name)}, {split}_x, {split}_y)"
+            w.line(f"value = {value}")
+            w.line(f'print(f"{title}: {{value:.6g}}")')
+        self._save(w)
+        return "def main() -> None:\n" + w.text()
+
+    def _load(self, w: Writer, further: set[str]) -> None:
+        """The splits as the run has them: inputs in the network's shape and in its dtype."""
+        plan = self.plan
+        if text := self.program.spec_line(plan.data.span):
+            w.comment(text)
+        splits = ["train", *sorted(further)]
+        idx = isinstance(self.data, IdxData)
+        if isinstance(self.data, IdxData):
+            w.line(f"data = {self.inliner.use(STANDALONE, 'idx_images')}(args.data, center={self.data.center})")
+        else:
+            w.line(f"data = {self.inliner.use(STANDALONE, 'read_safetensors')}(args.data)")
+        for split in splits:
+            x, y = f"{split}_x", f"{split}_y"
+            if not idx:
+                w.line(f'{x}, {y} = data["x_{split}"], data["y_{split}"]')
+            else:
+                w.line(f'{x}, {y} = data["{split}"]')
+                w.line(f"{x} = {x}.reshape(-1, {', '.join(map(str, plan.table.input_shape))})")
+                if split == "train" and plan.data.reads_validation:
+                    self._cut_validation(w)
+            cast = "to(DTYPE)." if self.floating else ""
+            w.line(f"{x}, {y} = {x}.{cast}to(args.device), {y}.to(args.device)")
+
+    def _cut_validation(self, w: Writer) -> None:
+        share, seed = self.plan.data.validation, self.plan.data.seed
+        fraction = self.inliner.external("fractions", "Fraction")
+        count = f"round({fraction}({share.numerator}, {share.denominator}) * len(train_x))"
+        cut = self.inliner.use(STANDALONE, "without_validation")
+        w.line(f"train_x, train_y = {cut}(train_x, train_y, {count}, {seed})")
+
+    @property
+    def floating(self) -> bool:
+        """Whether the inputs are numbers with a point."""
+        return isinstance(self.data, IdxData) or self.data.arrays["x_train"].dtype.startswith(("F", "BF"))
+
+    def _networks(self, w: Writer) -> None:
+        p, plan = self.program, self.plan
+        if text := p.spec_line(plan.model.span):
+            w.comment(text)
+        w.line("torch.manual_seed(args.seed)")
+        w.line(f"net = {self._constructed(plan.model, self.network)}")
+        if plan.model.weights is not None:
+            self._filled(w, "net", "weights")
+        trained = {t for s in self.graph.state if isinstance(s, Weights | Rest) for t in s.tensors}
+        frozen = [t.name for t in plan.table.tensors if t.role != "buffer" and t.name not in trained]
+        if frozen:
+            with w.block(f"for v in {p.helper('parameters')}(net, {', '.join(map(quoted, frozen))}):"):
+                w.line("v.requires_grad_(False)  # frozen")
+        for t in plan.teachers:
+            name = _teacher(t.name)
+            w.line(f"{name} = {self._constructed(t, self.teachers[t.name])}.eval()")
+            self._filled(w, name, name)
+            w.line(f"{name}.requires_grad_(False)")
+
+    def _constructed(self, model: ModelPlan | TeacherPlan, symbol: Symbol) -> str:
+        used = self.inliner.add(symbol) if symbol.inlined else self.inliner.external(symbol.module, symbol.name)
+        given = ", ".join(f"{k}={literal(v)}" for k, v in model.arguments.items())
+        return f"{used}({given}).to(DTYPE).to(args.device)"
+
+    def _filled(self, w: Writer, net: str, option: str) -> None:
+        """Starting weights from a file."""
+        read = self.inliner.use(STANDALONE, "read_safetensors")
+        with w.block(f"for name, v in {read}(args.{option}).items():"):
+            w.line(f"{net}.state_dict()[name].copy_(torch.where(v == 0, 0, v))  # −0.0 is read as 0.0")
+
+    def _metrics(self) -> list[tuple[str, str, str]]:
+        """(title, split, metric) of what the spec reports and bounds, as far as the script has the split."""
+        found: dict[tuple[str, str], str] = {}
+        for item in self.plan.report:
+            if isinstance(item.function, Measured):
+                found.setdefault((item.function.split, item.function.name), item.title)
+        for c in self.plan.problem.constraints:
+            if isinstance(c.function, Measured):
+                bound = f" ({_bound(c.set)})" if isinstance(c.set, Interval) else ""
+                found.setdefault((c.function.split, c.function.name), f"{c.label}{bound}")
+        known = ("train", "test") if isinstance(self.data, IdxData) else [n[2:] for n in self.data.arrays]
+        return [
+            (f"{_escaped(title)} on {split}", split, name)
+            for (split, name), title in found.items()
+            if name in METRICS and split in known
+        ]
+
+    def _save(self, w: Writer) -> None:
+        aliases = [a for t in self.plan.table.tensors for a in t.aliases]
+        stored = "net.state_dict()"
+        if aliases:
+            names = ", ".join(map(quoted, aliases))
+            stored = "{" + f"name: v for name, v in net.state_dict().items() if name not in ({names},)" + "}"
+        w.line(f"{self.inliner.use(STANDALONE, 'write_safetensors')}(args.out, {stored})")
+        w.line('print(f"weights: {args.out}")')
+
+
+def _teacher(name: str) -> str:
+    return f"teacher_{identifier(name)}"
+
+
+def _bound(interval: Interval) -> str:
+    low = [f"≥ {float(interval.lower):g}"] if interval.lower is not None else []
+    high = [f"≤ {float(interval.upper):g}"] if interval.upper is not None else []
+    return ", ".join([*low, *high])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("{", "{{").replace("}", "}}").replace('"', "'")
+
+
+def _banner(module: str) -> str:
+    head = f"# ── from {module} "
+    return head + "─" * max(2, WIDTH - len(head))
+
+
+def _apart(text: str) -> str:
+    """Functions and classes stand two lines below what comes before, constants one."""
+    return text if not text.startswith(("def ", "class ", "@")) else "\n" + text

@@ -1,0 +1,227 @@
+"""One emitter per kind of step, in the shape of the executor: what it calls there is what is written here."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from itertools import groupby
+
+from prunelang.compiler.codegen import feasible
+from prunelang.compiler.codegen.expressions import literal, quoted
+from prunelang.compiler.codegen.loop import emit_batches, emit_descend
+from prunelang.compiler.codegen.program import SELECT, Program, clocks_outside_loops, clocks_used
+from prunelang.compiler.graph import (
+    Ascend,
+    Assign,
+    Batches,
+    Certify,
+    Combination,
+    Descend,
+    Finish,
+    Hit,
+    Level,
+    Materialize,
+    Outer,
+    Phase,
+    Project,
+    ProjectBalls,
+    Prox,
+    Recalibrate,
+    Record,
+    Steer,
+    Step,
+    walk,
+)
+
+WITHOUT_GRADIENT = (Assign, Ascend, Project, ProjectBalls, Prox, Materialize, Steer, Hit, Finish)
+
+
+def emit_program(program: tuple[Step, ...], p: Program) -> None:
+    """Steps in order; neighbours that follow no gradient share one block."""
+    for quiet, steps in groupby(program, key=lambda s: isinstance(s, WITHOUT_GRADIENT)):
+        if not quiet:
+            for step in steps:
+                emit_step(step, p)
+            continue
+        with p.writer.block("with torch.no_grad():"):
+            for step in steps:
+                emit_step(step, p)
+
+
+@singledispatch
+def emit_step(step: Step, p: Program) -> None:
+    raise TypeError(f"no emitter for {type(step).__name__}")
+
+
+@emit_step.register
+def _(step: Phase, p: Program) -> None:
+    p.clocks = clocks_used(p.graph, step.body)
+    w = p.writer
+    w.blank()
+    w.comment(f"── {step.name} ──")
+    number = [s for s in p.graph.program if isinstance(s, Phase)].index(step)
+    if number < len(p.plan.stages) and (text := p.spec_line(p.plan.stages[number].span)):
+        w.comment(text)
+    for clock in sorted(clocks_outside_loops(step.body)):
+        w.line(f"{clock} = 0.0")
+    emit_program(step.body, p)
+    w.line(f"{p.helper('check_finite')}(net, {quoted(step.name)})")
+
+
+@emit_step.register
+def _(step: Outer, p: Program) -> None:
+    w = p.writer
+    with w.block(f"for k in range({step.count}):"):
+        if "p" in p.clocks:
+            w.line(f"p = k / {step.count}")
+        for name in step.levels:
+            node = p.nodes[name]
+            assert isinstance(node, Level)
+            assert node.schedule is not None
+            w.line(f"{p.name(name)} = {p.expression(node.schedule)}")
+        p.outer = step.count
+        emit_program(step.body, p)
+        p.outer = None
+    if "p" in p.clocks:
+        w.line("p = 1.0")
+
+
+@emit_step.register
+def _(step: Batches, p: Program) -> None:
+    emit_batches(step, p, emit_program)
+
+
+@emit_step.register
+def _(step: Descend, p: Program) -> None:
+    emit_descend(step, p)
+
+
+@emit_step.register
+def _(step: Assign, p: Program) -> None:
+    p.writer.comment(step.line())
+    if isinstance(p.nodes[step.target], Level):
+        p.writer.line(f"{p.name(step.target)} = 0.0")
+        return
+    _combine(p.name(step.target), step.value, p.tensors(step.target), p)
+
+
+@emit_step.register
+def _(step: Ascend, p: Program) -> None:
+    p.writer.comment(step.line())
+    for sign, name, _ in step.residual.terms:
+        factor = f"{'-' if sign > 0 else ''}{p.name(step.step)}"
+        with p.writer.block(f"for v, x in zip({p.name(step.dual)}, {p.name(name)}):"):
+            p.writer.line(f"v.add_(x, alpha={factor})")
+
+
+@emit_step.register
+def _(step: Project, p: Program) -> None:
+    p.writer.comment(step.line())
+    for i, part in enumerate(step.onto.parts):
+        out = p.view(step.target, part.tensors)
+        masks = p.view(step.support, part.tensors) if step.support else ""
+        _combine(out, step.source, part.tensors, p)
+        feasible.project_part(step, i, part, out, masks, p)
+
+
+@emit_step.register
+def _(step: ProjectBalls, p: Program) -> None:
+    for part in step.onto.parts:
+        for name, radius in part.balls:
+            p.writer.line(f"{feasible.ball(name, radius, p)}.project_({p.view(step.target, part.tensors)})")
+
+
+@emit_step.register
+def _(step: Prox, p: Program) -> None:
+    p.writer.comment(step.line())
+    out = p.view(step.target, step.tensors)
+    _combine(out, step.source, step.tensors, p)
+    operator = feasible.penalty(step.function, p.expression(step.weight), step.by, p)
+    p.writer.line(f"{operator}.prox_({out}, 1.0 / {p.name(step.over)})")
+    if step.support:
+        with p.writer.block(f"for mask, v in zip({p.view(step.support, step.tensors)}, {out}):"):
+            p.writer.line("torch.ne(v, 0, out=mask)")
+
+
+@emit_step.register
+def _(step: Materialize, p: Program) -> None:
+    level, at = p.name(step.level), f"anchor_{p.name(step.level)}"
+    p.writer.line(f"{level} = {p.kernel('anchored')}(p, {at}, {step.reach!r})")
+    p.writer.line(f"{p.kernel('soft_')}({p.name(step.of)}, {p.name(step.latent)}, {level})")
+
+
+@emit_step.register
+def _(step: Steer, p: Program) -> None:
+    level, latent, reach = p.name(step.level), p.name(step.latent), repr(step.reach)
+    p.writer.comment(step.line())
+    if step.kappa < p.entries(step.latent):
+        p.writer.line(f"q = {p.inliner.use(SELECT, 'kth_magnitude')}({latent}, {step.kappa + 1}).value")
+    else:
+        p.writer.line("q = 0.0")
+    shape = p.kernel(step.shape)
+    p.writer.line(f"anchor_{level} = ({level}, {shape}(p / {reach}), max({level}, q) if p < {reach} else q)")
+
+
+@emit_step.register
+def _(step: Hit, p: Program) -> None:
+    w, level = p.writer, p.name(step.level)
+    w.comment(step.line())
+    for i, part in enumerate(step.onto.parts):
+        masks, weights = p.view(step.support, part.tensors), p.view(step.of, part.tensors)
+        w.line(f"latent = [v.detach() for v in {p.view(step.latent, part.tensors)}]")
+        w.line("projected = [v.clone() for v in latent]")
+        feasible.project_part(step, i, part, "projected", masks, p)
+        pairs = f"for v, mask in zip(latent, {masks}) if v.numel()"
+        w.line(f"outside = [torch.where(mask, 0, v).abs().amax() {pairs}]")
+        w.line(f"{level} = float(torch.stack(outside).amax())")
+        w.line(f"{p.kernel('soft_')}({weights}, latent, {level})")
+        with w.block(f"for v, mask in zip({weights}, {masks}):"):
+            w.line("v.mul_(mask)")
+
+
+@emit_step.register
+def _(step: Finish, p: Program) -> None:
+    p.writer.comment(step.line())
+    if step.value != Combination(((1, step.of, None),)):
+        _combine(p.name(step.of), step.value, p.tensors(step.of), p)
+    feasible.assertions(step.onto, step.of, p)
+
+
+@emit_step.register
+def _(step: Recalibrate, p: Program) -> None:
+    p.writer.comment(step.line())
+    data = p.data
+    feed = f"{p.helper('batches')}(train_x, train_y, {data.batch}, args.seed, drawn)"
+    p.writer.line(f"{p.helper('recalibrate')}(net, {feed}, {step.batches})")
+
+
+@emit_step.register
+def _(step: Record, p: Program) -> None:
+    match step.what:
+        case "epoch":
+            p.writer.line(f'print(f"{step.stage}, epoch {{epoch}}: loss {{mean:.6g}}")')
+        case "outer":
+            text = "k = {k}: loss {mean:.6g}"
+            if step.of and step.copy:
+                apart = f"{p.helper('distance')}({p.name(step.of)}, {p.name(step.copy)})"
+                text += f", ‖{step.of} − {step.copy}‖ = {{{apart}:.4g}}"
+            p.writer.line(f'print(f"{text}")')
+        case "stage":
+            p.writer.line(f'print("{step.stage}: done")')
+
+
+@emit_step.register
+def _(step: Certify, p: Program) -> None:
+    """What the weights are worth, and the file."""
+    w = p.writer
+    w.blank()
+    w.comment("── counts, metrics, weights ──")
+    for finish in (s for s in walk(p.graph.program) if isinstance(s, Finish)):
+        feasible.reports(finish.onto, finish.of, finish.support, p)
+
+
+def _combine(out: str, value: Combination, tensors: tuple[str, ...], p: Program) -> None:
+    terms = []
+    for sign, name, level in value.terms:
+        factor = f"{sign} / {p.name(level)}" if level else literal(float(sign))
+        terms.append(f"({factor}, {p.view(name, tensors)})")
+    p.writer.line(f"{p.kernel('combine_')}({out}, [{', '.join(terms)}])")

@@ -1,0 +1,86 @@
+"""`prune emit`: a program as a standalone script, with the files that belong beside it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from prunelang.compiler.codegen import Array, ArrayData, DataSource, Emitted, IdxData, Symbol, emit
+from prunelang.compiler.plan import Plan
+from prunelang.compiler.problem import Measured
+from prunelang.runtime import registry
+from prunelang.runtime.files import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from prunelang.api import Program
+    from prunelang.compiler.codegen.sources import DType
+
+IDX = ("mnist", "fashion_mnist")
+"""Data sets that a script reads itself, from the files that everyone has."""
+
+
+def emit_program(program: Program, *, seed: int = 0) -> Emitted:
+    """The script of a program, and its sidecar files by name. Raises `SpecError` when the program cannot be run."""
+    plan = program.plan
+    return emit(
+        program.graph,
+        plan,
+        network=symbol_of(registry.models[plan.model.constructor].factory),
+        data=data_source(plan, program.folder),
+        seed=seed,
+        dtype=cast("DType", program.dtype),
+        teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in plan.teachers},
+        losses={name: symbol_of(registry.losses[name].factory) for name in _registered_losses(plan)},
+    )
+
+
+def write_script(emitted: Emitted, output: Path) -> list[Path]:
+    """Write the script and its sidecar files into the same folder; the paths, the script's first."""
+    written = [write_text(Path(output.name), emitted.script, root=output.parent)]
+    return written + [write_atomically(output.parent / name, content) for name, content in emitted.sidecar.items()]
+
+
+def symbol_of(factory: Any) -> Symbol:
+    """Where a constructor or loss is defined, as a script can import it.
+
+    A file that was given with ``--with`` is known here under a private name; a script imports it by the file's own.
+    """
+    module = factory.__module__
+    loaded = sys.modules.get(module)
+    if module.startswith(registry.PRIVATE) and loaded is not None and loaded.__file__ is not None:
+        module = Path(loaded.__file__).stem
+    return Symbol(module, factory.__qualname__)
+
+
+def data_source(plan: Plan, folder: Path) -> DataSource:
+    """How the script gets its samples: from idx files, or from a file beside it that holds the splits as `run` has them."""
+    arguments = plan.data.arguments
+    if plan.data.constructor in IDX:
+        root = arguments.get("root")
+        at = None if root is None else os.path.relpath(folder / Path(root).expanduser())
+        return IdxData(plan.data.constructor, bool(arguments.get("center", True)), at)
+    from prunelang.execution import load_data
+
+    splits = load_data(plan, folder, "cpu", "float32").splits
+    arrays = {f"{axis}_{name}": _array(t) for name, s in splits.items() for axis, t in (("x", s.inputs), ("y", s.targets))}
+    return ArrayData(plan.data.constructor, arrays)
+
+
+def _array(tensor: Tensor) -> Array:
+    from prunelang.runtime.standalone import SAFETENSORS
+
+    code = next(code for code, dtype in SAFETENSORS.items() if dtype == tensor.dtype)
+    values = tensor.detach().contiguous().numpy()
+    return Array(code, tuple(tensor.shape), values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _registered_losses(plan: Plan) -> Iterator[str]:
+    """Losses of the stages that a user registered; those of the language are known to the code generator."""
+    terms = (term for stage in plan.stages for term in stage.losses)
+    names = (term.function.name for term in terms if isinstance(term.function, Measured))
+    return (name for name in dict.fromkeys(names) if name in registry.losses)

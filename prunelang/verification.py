@@ -1,0 +1,110 @@
+"""`prune verify` and `prune export`: a run directory, or a weights file, against its spec. Nothing here needs torch.
+
+What is checked is decided by files alone: the spec is compiled anew, with the run's own table of shapes, and every
+constraint is recounted from the stored weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from prunelang.api import Program, known
+from prunelang.compiler.check import check
+from prunelang.compiler.formats import Format
+from prunelang.compiler.problem import Problem
+from prunelang.compiler.shapes import ShapeTable
+from prunelang.dsl.parser import parse as parse_spec
+from prunelang.dsl.spans import Source
+from prunelang.report import FORMAT_VERSION, grouped
+from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC, WEIGHTS, Certificate, parse
+from prunelang.runtime.export import export
+from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256
+from prunelang.runtime.verify import Verification, verify_run, verify_weights
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a folder holds what `run` leaves."""
+    return (directory / CERTIFICATE).is_file()
+
+
+def verify_directory(run: Path) -> Verification:
+    """Everything in a run directory against everything else; what is wrong is a finding, never an exception."""
+
+    def problem_of(text: str, table: ShapeTable) -> Problem:
+        # verify_run has read the certificate before it asks, so this cannot fail here
+        parameters = parse(read_text(run / CERTIFICATE), run / CERTIFICATE).parameters
+        source = Source(text, str(run / SPEC))
+        plan = check(
+            parse_spec(text, source.name),
+            source,
+            table_of=lambda model, data: table,
+            catalog=known(),
+            parameters=parameters,
+        )
+        if plan.model.text != table.model:
+            message = f"{SPEC} trains {plan.model.text}, and {SHAPES} is the table of {table.model}"
+            raise FileProblem("P517", message)
+        return plan.problem
+
+    return verify_run(run, problem_of)
+
+
+def verify_file(weights: Path, program: Program, support: Path | None = None) -> Verification:
+    """A dense weights file, and the kept positions beside it if there are any, against a compiled spec."""
+    return verify_weights(weights, program.plan.problem, program.plan.table, support=support)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An exported file: its length in bytes, and how each kernel is stored in it."""
+
+    path: Path
+    bytes: int
+    dense: int  # length of the dense file that it was made from
+    kernels: dict[str, Format]
+
+    def text(self) -> str:
+        used = ", ".join(f"{name} {format}" for name, format in self.kernels.items())
+        share = f"{100 * self.bytes / self.dense:.1f} % of the {grouped(self.dense)} B of the dense file"
+        return f"{self.path}: {grouped(self.bytes)} B, {share}\n{used}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format_version": FORMAT_VERSION,
+            "file": str(self.path),
+            "bytes": self.bytes,
+            "dense_bytes": self.dense,
+            "formats": self.kernels,
+        }
+
+
+def export_directory(run: Path, format: Format | Literal["best"] = "best", out: Path | None = None) -> Written:
+    """Write the certified weights of a run in a format whose length is the number that `bytes` counts.
+
+    `best` takes the cheapest format for each kernel; the file is read back before it takes its name. Raises
+    `FileProblem`, P517 where the weights are not those that were certified.
+    """
+    certificate = _certificate(run)
+    table = _table(run / SHAPES)
+    weights = run / WEIGHTS
+    if sha256(weights) != certificate.weights_hash:
+        raise FileProblem("P517", f"{weights} is not the file that was certified", f"`prune verify {run}` says more.")
+    target = out if out is not None else run / f"weights.{format}.safetensors"
+    if target.resolve() == weights.resolve():
+        raise FileProblem("P511", f"{target} holds the certified weights", "Give another name with -o.")
+    done = export(weights, table, target, format)
+    kernels = {t.name: done.formats[t.name] for t in table.tensors if t.role == "weight"}
+    return Written(done.path, done.bytes, weights.stat().st_size, kernels)
+
+
+def _certificate(run: Path) -> Certificate:
+    return parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
+
+
+def _table(path: Path) -> ShapeTable:
+    try:
+        return ShapeTable.from_json(parse_json(read_text(path), path))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FileProblem("P512", f"{path} is no shape table: {error!r}") from error

@@ -1,0 +1,170 @@
+"""Any tree ends in a plan or in `SpecError`; checking is fast, and linear in the number of layers."""
+
+from __future__ import annotations
+
+import time
+from functools import reduce
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tests.compiler.checking import CATALOG, HEAD, codes, plan_of, plan_of_tree, table_of
+from tests.dsl.strategies import expressions, specs
+
+from prunelang.compiler.check import check
+from prunelang.dsl.diagnostics import SpecError
+from prunelang.dsl.formatter import format_expr
+from prunelang.dsl.parser import parse
+from prunelang.dsl.spans import Source
+from prunelang.dsl.tree import Binary, Expr, Let, Number, Spec
+
+COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def ends_well(spec: Spec) -> None:
+    try:
+        plan_of_tree(spec)
+    except SpecError as error:
+        assert any(d.severity == "error" for d in error.diagnostics)
+
+
+@COMMON
+@settings(max_examples=200)
+@given(specs())
+def test_any_tree(spec: Spec) -> None:
+    ends_well(spec)
+
+
+WORDS = st.sampled_from(
+    """net net.weights net.layers net["fc1"] net["fc?"].weights teacher 5% 3 0.5 -1 1e-4 10 KB|3 MMACs|base pp p k epoch
+    dense sparse(5%) low_rank(3) {-1, 0, 1} box(-1, 1) codebook(2) κ half macs(net) bytes(net) sparse_macs(net)
+    bytes(net, format = coded) accuracy(net) cross_entropy(net) mse(net) nonzeros(net) rank(net["fc1"].weights)
+    ‖net.weights‖₀ ‖net.weights‖₁ ‖net.weights‖₂² norminf(net.biases) size(net.weights) start(net.weights) 2 pp
+    ramp(100%, 5%, 0, 1) ramp(1, 0, 0 epochs, 3 epochs) steps(1, [0.5, 2]) floor(2.5) log(0) train pi true "text" [1, 2]
+    Σ_{l ∈ net.layers} ‖l.weights‖₀ description_length(net) synops(net) drr(net.weights, 5) 20 epochs 5 steps""".replace(
+        "10 KB|3 MMACs|", "10KB 3MMACs "
+    )
+    .replace(", ", ",")
+    .replace(" = ", "=")
+    .replace("2 pp", "2pp")
+    .replace("0 epochs", "0epochs")
+    .replace("3 epochs", "3epochs")
+    .replace("20 epochs", "20epochs")
+    .replace("5 steps", "5steps")
+    .replace("l ∈ net.layers", "l∈net.layers")
+    .replace("} ‖", "}‖")
+    .split()
+)
+SIDES = st.recursive(
+    WORDS,
+    lambda inner: st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+ - * / ^ | except".split()), inner),
+        st.builds("(-{})".format, inner),
+        st.builds("min({}, {})".format, inner, inner),
+        st.builds("‖{}‖₀".format, inner),
+        st.builds("sum({} for m in {})".format, inner, inner),
+    ),
+    max_leaves=4,
+)
+LINES = st.one_of(
+    st.builds("{} ≤ {}".format, SIDES, SIDES),
+    st.builds("{} ≤ {} ≤ {}".format, SIDES, SIDES, SIDES),
+    st.builds("{} ∈ {}".format, SIDES, SIDES),
+    st.builds("∀ l ∈ {}: ‖l.weights‖₀ ≤ {}".format, SIDES, SIDES),
+    st.builds("∀ l ∈ net.layers: {} ∈ {}".format, SIDES, SIDES),
+)
+CLAUSES = st.one_of(
+    st.builds("solve lc(mu = {}, steps = {})".format, SIDES, SIDES),
+    st.builds("solve auto with sgd(lr = {}, momentum = {}) for {}".format, SIDES, SIDES, SIDES),
+    st.builds("finetune minimizing {} until saturated(window = {})".format, SIDES, SIDES),
+    st.builds("report {}, {}".format, SIDES, SIDES),
+    st.builds("freeze {}".format, SIDES),
+)
+
+
+@COMMON
+@settings(max_examples=600)
+@given(st.lists(LINES, min_size=1, max_size=3), st.lists(CLAUSES, max_size=2), SIDES, SIDES)
+def test_specs_that_almost_make_sense(lines: list[str], clauses: list[str], objective: str, named: str) -> None:
+    text = "\n".join(
+        [
+            "model net = lenet_300_100()",
+            'model teacher = lenet_300_100() from "t.safetensors" frozen',
+            "data mnist()",
+            "param κ = 5% in [1%, 50%]",
+            f"let half = {named.replace('half', 'κ')}",
+            f"minimize cross_entropy(net) + {objective}",
+            "subject to",
+            *(f"    {line}" for line in lines),
+            *clauses,
+        ]
+    )
+    spec = parse(text + "\n")
+    try:
+        check(spec, Source(text), table_of=table_of, catalog=CATALOG)
+    except SpecError as error:
+        assert any(d.severity == "error" for d in error.diagnostics)
+        assert all(0 <= d.span.start <= d.span.end <= len(text) for d in error.diagnostics)
+
+
+@COMMON
+@settings(max_examples=200)
+@given(expressions)
+@example(Number(10**300))
+def test_any_expression_as_a_bound(expr: Expr) -> None:
+    text = f"{HEAD}let x = {format_expr(expr)}\nsubject to\n    ‖net.weights‖₀ ≤ x\nsolve auto\n"
+    try:
+        spec = parse(text)
+    except SpecError:
+        return
+    ends_well(spec)
+
+
+def test_a_tree_too_deep_to_follow_is_reported() -> None:
+    deep: Expr = reduce(lambda tree, _: Binary("+", tree, Number(1)), range(5000), Number(1))  # type: ignore[arg-type]
+    base = parse(HEAD + "solve auto\n")
+    with pytest.raises(SpecError) as caught:
+        plan_of_tree(Spec((*base.statements, Let("deep", deep))))
+    assert [d.code for d in caught.value.diagnostics if d.severity == "error"] == ["P234"]
+
+
+def seconds(text: str) -> float:
+    """The best of three."""
+    spec, best = parse(text), 1e9
+    for _ in range(3):
+        start = time.perf_counter()
+        check(spec, Source(text), table_of=table_of, catalog=CATALOG)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def test_resnet50_is_checked_in_no_time() -> None:
+    text = """model net = resnet50()
+data anything()
+minimize cross_entropy(net)
+subject to
+    sparsity: ‖net.weights‖₀ ≤ 5%
+    compute: sparse_macs(net) ≤ 30%
+    file: bytes(net) ≤ 10 MB
+solve lc() with sgd(lr = 0.1 * 0.98^k, momentum = 0.9) for 20 epochs
+"""
+    assert seconds(text) < 0.15  # 20 ms on a quiet machine
+
+
+def test_time_is_linear_in_the_number_of_layers() -> None:
+    def spec(layers: int) -> str:
+        body = "each: ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 50%\n    all: Σ_{l ∈ net.layers} ‖l.weights‖₀ ≤ 30%"
+        return (
+            f"model net = chain(layers = {layers})\ndata anything()\nminimize cross_entropy(net)\n"
+            f"subject to\n    {body}\nsolve lc()\nreport each.dual\n"
+        )
+
+    few, many = seconds(spec(500)), seconds(spec(5000))
+    assert many < 40 * max(few, 0.005)
+
+
+def test_overrides_cannot_smuggle_statements() -> None:
+    text = HEAD + "param n = 5\nsubject to\n‖net.weights‖₀ ≤ n\nsolve auto\n"
+    for value in ("3\nreport error(net)", "3 in [0, 1]", "n", "size(net.weights)", "", "3 # comment", "\x00", "(" * 500):
+        assert codes(text, {"n": value}) == ["P221"] or value == "3 # comment"
+    assert plan_of(text, n="3 # comment").parameters["n"] == "3"
