@@ -90,7 +90,7 @@ class _Check:
             or world.report.failed
         ):
             return None
-        finalise.tasks_fit(world, problem, world.catalog.data[data.constructor].task)
+        finalise.tasks_fit(world, problem, world.catalog.data[data.constructor])
         data = self.splits(data, problem, staged, items)
         plan = Plan(
             self.spec,

@@ -6,7 +6,9 @@ is refused here, with the reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from math import inf
 from typing import Any
 
@@ -16,10 +18,10 @@ from prunelang.compiler.joint import (
     Bound,
     ChoiceBound,
     CountBound,
-    CrossingSets,
     GroupBound,
     NofMBound,
     Pinned,
+    check_laminar,
     exactness,
     to_json,
 )
@@ -82,24 +84,24 @@ def _components(constraints: list[Constraint], frozen: frozenset[str]) -> list[t
 def _part(members: tuple[Constraint, ...], problem: Problem, table: ShapeTable) -> Part | None:
     named = {t for c in members for t in tensors_of(c.function)} - problem.frozen
     tensors = tuple(t.name for t in table.tensors if t.name in named)
-    bounds = tuple(b for c in members for b in _bounds(c))
+    try:
+        bounds = tuple(b for c in members for b in _bounds(c))
+        check_laminar(bounds)
+    except ValueError as error:  # a bound that cannot be stated, or two that cross
+        raise NoProjection(members, str(error)) from error
     balls = [(c, *ball) for c in members for ball in _balls(c)]
     if all(isinstance(b, Pinned) for b in bounds) and not balls:
         return None  # nothing to project: every position is kept
     if balls:
         _check_balls(members, [c for c, _, _ in balls], bounds, tensors)
-    try:
-        exact = exactness(bounds)
-    except CrossingSets as crossing:
-        raise NoProjection(members, str(crossing)) from crossing
-    shown = ", ".join(c.text for c in members)
+    shown = ", ".join(_shown(c) for c in members)
     return Part(
         tensors=tensors,
         labels=tuple(c.label for c in members),
         text=shown,
         bounds=_frozen(to_json(bounds)),
         balls=tuple((name, radius) for _, name, radius in balls),
-        exactness=exact,
+        exactness=exactness(bounds),
         keeps="project each step" if balls else "support",
     )
 
@@ -120,6 +122,21 @@ def _bounds(c: Constraint) -> Iterator[Bound]:
             yield BlockBound(c.label, tensors, rows, columns)
         case Entries(tensors=tensors), Kept():
             yield Pinned(c.label, tensors)
+
+
+def _shown(c: Constraint) -> str:
+    """The constraint with its bound resolved: ``‖net.weights‖₀ ≤ 13 310``."""
+    if not isinstance(c.set, Interval):
+        return c.text or c.label
+    sides = re.split(" [≤≥] ", c.text)
+    function = sides[len(sides) // 2] if len(sides) == 3 else sides[0] if sides[0] else c.label
+    low = "" if c.set.lower is None else f"{_number(c.set.lower)} ≤ "
+    high = "" if c.set.upper is None else f" ≤ {_number(c.set.upper)}"
+    return low + function + high
+
+
+def _number(value: Fraction | int) -> str:
+    return f"{int(value):,}".replace(",", " ") if value == int(value) else f"{float(value):g}"
 
 
 def _frozen(value: Any) -> Any:
@@ -148,6 +165,8 @@ def _check_balls(
     onto the ball is exact, since both sets are invariant under signs and permutations (Beck & Hallak 2016)."""
     if len(owners) > 1:
         raise NoProjection(members, "several norm balls on shared tensors have no closed projection")
+    if not set(tensors_of(owners[0].function)) <= set(tensors):
+        raise NoProjection(members, "a norm of frozen tensors cannot be projected")
     if not bounds:
         return
     counts = [b for b in bounds if isinstance(b, CountBound)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from typing import TypeVar
 
 from prunelang.compiler.feasible import feasible_set
@@ -33,7 +34,7 @@ from prunelang.compiler.graph import (
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Entries, Kept, Measured, Term, tensors_of
-from prunelang.compiler.schedule import SCHEDULES, Schedule, constant
+from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
 
 RECALIBRATION_BATCHES = 100
 StateT = TypeVar("StateT", bound=State)
@@ -73,7 +74,10 @@ class Lowering:
 
     @property
     def penalties(self) -> tuple[Term, ...]:
-        return tuple(t for t in self.plan.problem.objective.terms if not isinstance(t.function, Measured))
+        """The terms of the objective that are no data terms, as minimised."""
+        objective = self.plan.problem.objective
+        found = (t for t in objective.terms if not isinstance(t.function, Measured))
+        return tuple(found if objective.sense == "minimize" else map(_negated, found))
 
     def feasible(self) -> Feasible:
         """The structural constraints as independent parts."""
@@ -82,14 +86,14 @@ class Lowering:
     # ── building ──
 
     def declare(self, node: StateT) -> StateT:
-        """Add a state node; one that is already there must be the same."""
-        for known in self.state:
-            if known.name == node.name:
-                if known != node:
-                    raise ValueError(f"state `{node.name}` is declared twice, differently")
-                return node
-        self.state.append(node)
-        return node
+        """Add a state node, unless an equal one is there. A name that means something else already gets a number:
+        the μ of a second `solve` is ``μ_2``. The node that is returned has the name in force."""
+        known = {s.name: s for s in self.state}
+        numbers = chain([node], (replace(node, name=f"{node.name}_{i}") for i in count(2)))
+        chosen = next(x for x in numbers if known.get(x.name, x) == x)
+        if chosen.name not in known:
+            self.state.append(chosen)
+        return chosen
 
     def weights(self, name: str, tensors: Iterable[str]) -> str:
         chosen = tuple(tensors)
@@ -136,8 +140,18 @@ class Lowering:
 def _loss(term: Term) -> Loss:
     function = term.function
     assert isinstance(function, Measured)
-    weight = term.weight if isinstance(term.weight, SCHEDULES) else constant(term.weight)
-    return Loss(function.name, weight, function.arguments, term.text or function.name)
+    return Loss(function.name, weight_of(term), function.arguments, term.text or function.name)
+
+
+def weight_of(term: Term) -> Schedule:
+    """The coefficient of a term as a schedule."""
+    return term.weight if isinstance(term.weight, SCHEDULES) else constant(term.weight)
+
+
+def _negated(term: Term) -> Term:
+    if isinstance(term.weight, SCHEDULES):
+        return replace(term, weight=Apply("neg", (term.weight,)))
+    return replace(term, weight=-term.weight)
 
 
 def lower(plan: Plan, *, train_size: int) -> Graph:

@@ -23,7 +23,7 @@ Numeric = float | int | str
 class Options(BaseModel):
     """Base of all option models: frozen, strict, nothing extra."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     word: ClassVar[str]  # the name in the language
     kind: ClassVar[Literal["solver", "optimizer"]]

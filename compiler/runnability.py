@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Constraint, Problem, Term
+from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Term
 from prunelang.compiler.solvers.base import Refusal, family, set_family, solvers
 from prunelang.dsl.diagnostics import Diagnostic, Label
 
@@ -20,7 +20,7 @@ def runnability(plan: Plan) -> tuple[Diagnostic, ...]:
 
 
 def _unmet(stage: StagePlan) -> Iterator[Diagnostic]:
-    """Options that are understood and checked, but that no solver of this version carries out; and broken conditions."""
+    """What is understood and checked, but no solver of this version carries out; and broken conditions."""
     if stage.until is not None:
         message = f"`until {stage.until.name}` is not carried out by any solver of this version"
         yield Diagnostic("P416", "error", message, stage.span, hint="give the length with `for` alone")
@@ -34,6 +34,12 @@ def _projections(plan: Plan) -> Iterator[Diagnostic]:
         if c.schedule is not None:
             message = f"`{c.label}` has a bound that follows a schedule, which no solver of this version does"
             yield Diagnostic("P417", "error", message, c.span, hint="give the final bound")
+    uneven = [c for c in plan.problem.constraints if _is_uneven_floor(c)]
+    for c in uneven:
+        reason = "a lower bound needs the same coefficient for all its tensors"
+        yield Diagnostic("P415", "error", f"`{c.label}` has no projection here: {reason}", c.span)
+    if uneven:
+        return
     try:
         feasible_set(plan.problem, plan.table)
     except NoProjection as refused:
@@ -46,6 +52,12 @@ def _projections(plan: Plan) -> Iterator[Diagnostic]:
             secondary=tuple(Label(c.span, "together with this") for c in others),
             conflict=tuple(c.label for c in refused.constraints),
         )
+
+
+def _is_uneven_floor(c: Constraint) -> bool:
+    """Whether a weighted count with differing weights has a lower bound."""
+    below = isinstance(c.set, Interval) and c.set.lower is not None
+    return below and isinstance(c.function, Count) and len(set(c.function.coefficients.values())) > 1
 
 
 def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:

@@ -173,7 +173,11 @@ def _evaluate(s: Schedule, clocks: Clocks) -> float:
 
 def ramp(t: float, a: float, b: float, start: float, end: float, shape: str) -> float:
     """The value of `Ramp` at time t."""
-    u = min(1.0, max(0.0, (t - start) / (end - start))) if end > start else float(t >= end)
+    if t >= end:
+        return b
+    if t <= start:
+        return a
+    u = (t - start) / (end - start)
     if shape == "cubic":
         return b + (a - b) * (1.0 - u) ** 3
     if shape == "cosine":
@@ -221,6 +225,8 @@ def exact(s: Schedule) -> Fraction | None:
 
 def _text(s: Schedule, outer: int = 0) -> str:
     match s:
+        case Constant(value) if value < 0 and outer > _PRECEDENCE["neg"]:
+            return f"({number(value)})"
         case Apply("neg", (a,)):
             inner = f"−{_text(a, _PRECEDENCE['neg'])}"
             return f"({inner})" if outer > _PRECEDENCE["neg"] else inner
@@ -242,7 +248,7 @@ def python(s: Schedule) -> str:
     """Python source with the same float64 operations in the same order; needs ``math`` and, for ramps, ``ramp``."""
     match s:
         case Constant(value):
-            return repr(float(value))
+            return f"({float(value)!r})" if value < 0 else repr(float(value))
         case Clock(name):
             return name
         case Apply("neg", (a,)):
@@ -318,11 +324,15 @@ def to_sympy(s: Schedule, symbols: Mapping[str, Any]) -> Any:
             function = {"min": sp.Min, "max": sp.Max}.get(operator) or getattr(sp, operator)
             return function(*(to_sympy(a, symbols) for a in arguments))
         case Ramp(a, b, start, end, unit, shape):
+            now = symbols[_CLOCK_OF[unit]]
             x, y, t0, t1 = (to_sympy(v, symbols) for v in (a, b, start, end))
-            u = sp.Min(1, sp.Max(0, (symbols[_CLOCK_OF[unit]] - t0) / (t1 - t0)))
-            if shape == "cubic":
-                return y + (x - y) * (1 - u) ** 3
-            return y + (x - y) * (1 + sp.cos(sp.pi * u)) / 2 if shape == "cosine" else x + (y - x) * u
+            u = (now - t0) / (t1 - t0) if t0 != t1 else sp.Integer(0)  # no time between the ends
+            between = {
+                "linear": x + (y - x) * u,
+                "cubic": y + (x - y) * (1 - u) ** 3,
+                "cosine": y + (x - y) * (1 + sp.cos(sp.pi * u)) / 2,
+            }
+            return sp.Piecewise((y, now >= t1), (x, now <= t0), (between[shape], True))
         case Steps(first, changes, unit):
             pieces = [(to_sympy(v, symbols), symbols[_CLOCK_OF[unit]] >= to_sympy(t, symbols)) for t, v in changes]
             return sp.Piecewise(*reversed(pieces), (to_sympy(first, symbols), True))

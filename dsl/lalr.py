@@ -19,7 +19,7 @@ END = "$END"
 MAX_DEPTH = 128
 """Levels of the deepest tree that is built: every walk of a tree may recurse."""
 
-_NOT_A_LEVEL = frozenset({"", "+", "parentheses"})
+_NOT_A_LEVEL = frozenset({"", "+", "parentheses", "application"})
 _EMPTY = -1
 
 Action: TypeAlias = Callable[[Span, list[Any]], Any]

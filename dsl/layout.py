@@ -16,11 +16,11 @@ from prunelang.dsl.tokens import LINE_END, NEWLINE, Token, error
 MAX_NESTING = 100
 
 _CLOSED_BY = {
-    "_LPAR": ("_RPAR", ")"),
-    "_LSQB": ("_RSQB", "]"),
-    "_LBRACE": ("_RBRACE", "}"),
-    "_SUM_OPEN": ("_RBRACE", "}"),
-    "_NORM_OPEN": ("NORM_CLOSE", "‖₀"),
+    "_LPAR": ("_RPAR", "`)`"),
+    "_LSQB": ("_RSQB", "`]`"),
+    "_LBRACE": ("_RBRACE", "`}`"),
+    "_SUM_OPEN": ("_RBRACE", "`}`"),
+    "_NORM_OPEN": ("NORM_CLOSE", "`‖₀`, `‖₁`, `‖₂` or `‖∞`"),
 }
 _CLOSERS = frozenset(kind for kind, _ in _CLOSED_BY.values())
 _GOES_ON_AFTER = frozenset(
@@ -110,7 +110,7 @@ class Layout:
         sign = _CLOSED_BY[opener.kind][1]
         message = f"`{token.text}` does not close `{opener.text}`"
         opened = (Label(opener.span, "opened here"),)
-        hint = f"`{opener.text}` is closed by `{sign}`"
+        hint = f"`{opener.text}` is closed by {sign}"
         self._report(error("P103", message, token.start, token.end, secondary=opened, hint=hint))
         matching = [i for i, o in enumerate(self._open) if _CLOSED_BY[o.kind][0] == token.kind]
         del self._open[matching[-1] if matching else -1 :]
@@ -119,7 +119,7 @@ class Layout:
         for opener in self._open:
             sign = _CLOSED_BY[opener.kind][1]
             message = f"this `{opener.text}` is never closed"
-            self._report(error("P102", message, opener.start, opener.end, hint=f"add `{sign}`"))
+            self._report(error("P102", message, opener.start, opener.end, hint=f"close it with {sign}"))
         self._open.clear()
 
 

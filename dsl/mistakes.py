@@ -14,7 +14,7 @@ from prunelang.dsl.scanner import MAX_SUGGESTED, join_unit, unit_near, word_kind
 from prunelang.dsl.spans import Span
 from prunelang.dsl.syntax_errors import (
     CONSTRAINT_FORM,
-    LITERALS,
+    OPERATORS,
     STATEMENTS,
     VALUES,
     Problem,
@@ -47,6 +47,23 @@ _MEANT = {
     for meant in others.split()
 }
 """What other languages, and hurried people, write → the word of this one."""
+
+
+def label_without_colon(s: Situation) -> Problem | None:
+    """``sparsity = ‖w‖₀ ≤ 5 %`` and ``sparsity ‖w‖₀ ≤ 5 %``."""
+    label = s.line[0]
+    if s.at != 1 or not s.among_constraints or label.kind != "NAME":
+        return None
+    has_relation = any(t.kind in ("REL", "_IN") for t in s.line[2:])
+    mended = Token("LABEL", label.text, label.start, label.end, ("LABEL",), label.value)
+    if s.token.kind == "_EQUALS" and has_relation:
+        message = "a label ends with `:`, not `=`"
+        found = error("P111", message, s.token.start, s.token.end, fix=":")
+        return Problem(found, [mended, token("_COLON", ":", s.token.start)], 0, 2)
+    if not has_relation or not any(s.starts("LABEL", "_COLON", k) for k in s.token.kinds):
+        return None
+    found = _insertion("P111", f"`:` is missing after the label `{label.text}`", label.span, label.end, ":")
+    return Problem(found, [mended, token("_COLON", ":", label.end)], 0, 1)
 
 
 def relation(s: Situation) -> Problem | None:
@@ -105,13 +122,32 @@ def missing_colon(s: Situation) -> Problem | None:
 def missing_comma(s: Situation) -> Problem | None:
     """``sgd(lr = 0.1 momentum = 0.9)``, ``[1 2]``."""
     kind = s.token.kinds[0]
-    sure = kind == "OPTION" or (kind in ("NUMBER", "STRING") and s.before is not None and s.before.kind == kind)
-    if not sure or "_COMMA" not in s.expected or s.before is None or not s.follows("_COMMA", kind):
+    before = s.before
+    if before is None or "_COMMA" not in s.expected or not s.follows("_COMMA", kind):
         return None
-    at = s.before.end
-    message = f"a comma is missing between `{s.before.text}` and {found_words(s.token)}"
+    alike = kind in ("NUMBER", "STRING") and before.kind == kind
+    if not (alike or kind == "OPTION" or (s.line[0].kind == "_REPORT" and before.kind in OPERAND_ENDS)):
+        return None
+    at = before.end
+    message = f"a comma is missing between `{before.text}` and {found_words(s.token)}"
     found = _insertion("P111", message, s.token.span, at, ",")
     return Problem(found, [token("_COMMA", ",", at)], s.at, 0)
+
+
+def option_read_as_unit(s: Situation) -> Problem | None:
+    """``lc(μ = 1 steps = 40)``: without a comma, ``1 steps`` is a duration."""
+    before = s.before
+    if s.token.kind != "_EQUALS" or before is None or before.kind != "NUMBER" or "_COMMA" not in s.expected:
+        return None
+    value, unit = before.value
+    if unit is None or not unit.isalpha():
+        return None
+    digits = before.text.removesuffix(unit).rstrip()
+    at, name = before.start + len(digits), before.end - len(unit)
+    found = _insertion("P111", f"a comma is missing between `{digits}` and `{unit}`", Span(name, before.end), at, ",")
+    number = Token("NUMBER", digits, before.start, at, ("NUMBER",), (value, None))
+    option = Token("NAME", unit, name, before.end, ("OPTION", "NAME", "WORD"), unit)
+    return Problem(found, [number, token("_COMMA", ",", at), option], s.at - 1, 1)
 
 
 def unknown_unit(s: Situation) -> Problem | None:
@@ -222,9 +258,8 @@ def unknown_statement(s: Situation) -> Problem | None:
 
 def param_expression(s: Situation) -> Problem | None:
     """``param κ = 2 * 5%``."""
-    if s.line[0].kind != "_PARAM" or s.at < 3:
-        return None
-    if not (s.expected & LITERALS and "NAME" not in s.expected) and LINE_END not in s.expected:
+    is_expression = s.token.kind in OPERATORS | {"NAME", "_LPAR", "_NORM_OPEN", "_SUM_OPEN"}
+    if s.line[0].kind != "_PARAM" or s.at < 3 or not is_expression:
         return None
     return Problem(unexpected(s, "a `param` holds a literal; use `let` for an expression"))
 
@@ -240,12 +275,21 @@ def relations(s: Situation) -> Problem | None:
     return Problem(unexpected(s, hint))
 
 
+def absolute_value(s: Situation) -> Problem | None:
+    """``|w|``"""
+    if s.token.kind != "BAR" or "_NORM_OPEN" not in s.expected:
+        return None
+    return Problem(unexpected(s, "a norm is written `‖w‖₁`, or `norm1(w)`; `|` joins two sets"))
+
+
 MISTAKES: tuple[Callable[[Situation], Problem | None], ...] = (
+    label_without_colon,
     relation,
     misspelt_statement,
     misspelt_clause,
     missing_colon,
     missing_comma,
+    option_read_as_unit,
     unknown_unit,
     second_statement,
     missing_operator,
@@ -257,6 +301,7 @@ MISTAKES: tuple[Callable[[Situation], Problem | None], ...] = (
     unknown_statement,
     param_expression,
     relations,
+    absolute_value,
 )
 
 
@@ -265,7 +310,8 @@ def _near(word: str, candidates: list[str]) -> str | None:
         return _MEANT[word.lower()]
     if len(word) > MAX_SUGGESTED:
         return None
-    near = suggest(word.lower(), candidates, 1, cutoff=0.7)
+    swapped = [c for c in candidates if sorted(c) == sorted(word.lower())]
+    near = swapped or suggest(word.lower(), candidates, 1, cutoff=0.7)
     return near[0] if near and abs(len(near[0]) - len(word)) <= 2 else None
 
 

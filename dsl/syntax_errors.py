@@ -82,11 +82,11 @@ _POSTFIX = frozenset({"_DOT", "_LSQB", "_LPAR"})
 
 FORMS: dict[str, str] = {
     "_LANGUAGE": "language 1",
-    "_MODEL": 'model NAME = constructor(…) [from "weights.safetensors"] [frozen]',
-    "_DATA": "data [NAME =] constructor(…)",
-    "_FREEZE": "freeze SET",
-    "_LET": "let NAME = expression",
-    "_PARAM": "param NAME = literal [in [lowest, highest]]",
+    "_MODEL": 'model name = constructor(…) [from "weights.safetensors"] [frozen]',
+    "_DATA": "data [name =] constructor(…)",
+    "_FREEZE": "freeze set",
+    "_LET": "let name = expression",
+    "_PARAM": "param name = literal [in [lowest, highest]]",
     "MINIMIZE": "minimize expression",
     "MAXIMIZE": "maximize expression",
     "PRETRAIN": "pretrain [minimizing expression] with optimizer(…) for duration [until …]",

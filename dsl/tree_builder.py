@@ -190,15 +190,20 @@ class TreeBuilder:
     def parentheses(self, span: Span, children: list[Any]) -> Any:
         return children[0]
 
-    def call(self, span: Span, children: list[Any]) -> Expr:
+    def call(self, span: Span, children: list[Any]) -> Call:
         function, *arguments = children
-        order: Any = NORMS.get(function.value)
+        return Call(function.value, tuple(arguments), span=span, function_span=function.span)
+
+    def application(self, span: Span, children: list[Any]) -> Expr:
+        """A call where a value stands: ``norm0(w)`` is ‖w‖₀ there, and a constructor elsewhere."""
+        call: Call = children[0]
+        order: Any = NORMS.get(call.function)
         if order is None:
-            return Call(function.value, tuple(arguments), span=span, function_span=function.span)
-        if len(arguments) == 1 and arguments[0].name is None:
-            return Norm(order, arguments[0].value, span=span)
-        message = f"`{function.text}` takes one set of weights and no option"
-        self._report(error("P115", message, span.start, span.end, hint=f"write `{function.text}(net.weights)`"))
+            return call
+        arguments = call.arguments
+        if len(arguments) != 1 or arguments[0].name is not None:
+            message = f"`{call.function}` takes one set of weights and no option"
+            self._report(error("P115", message, span.start, span.end, hint=f"write `{call.function}(net.weights)`"))
         return Norm(order, arguments[0].value if arguments else Name("weights", span=span), span=span)
 
     def norm(self, span: Span, children: list[Any]) -> Expr:

@@ -229,4 +229,3 @@ def default_out(plan: Plan) -> Path:
     """``runs/NAME`` for NAME.prune; ``runs/text`` and ``runs/stdin`` for what came without a file."""
     name = plan.source.name
     return Path("runs") / (name.strip("<>") if name.startswith("<") else Path(name).stem)
-

@@ -44,9 +44,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def text() -> str:
+def text(found: dict[str, Any]) -> str:
+    """The facts, one a line."""
     lines = []
-    for key, value in facts().items():
+    for key, value in found.items():
         if isinstance(value, dict):
             lines += [f"{name:<16} {found or 'not installed'}" for name, found in value.items()]
         else:

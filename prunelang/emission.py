@@ -58,7 +58,7 @@ def symbol_of(factory: Any) -> Symbol:
 
 
 def data_source(plan: Plan, folder: Path) -> DataSource:
-    """How the script gets its samples: from idx files, or from a file beside it that holds the splits as `run` has them."""
+    """How the script gets its samples: from idx files, or from a file beside it with the splits as `run` has them."""
     arguments = plan.data.arguments
     if plan.data.constructor in IDX:
         root = arguments.get("root")
@@ -67,8 +67,9 @@ def data_source(plan: Plan, folder: Path) -> DataSource:
     from prunelang.execution import load_data
 
     splits = load_data(plan, folder, "cpu", "float32").splits
-    arrays = {f"{axis}_{name}": _array(t) for name, s in splits.items() for axis, t in (("x", s.inputs), ("y", s.targets))}
-    return ArrayData(plan.data.constructor, arrays)
+    inputs = {f"x_{name}": _array(split.inputs) for name, split in splits.items()}
+    targets = {f"y_{name}": _array(split.targets) for name, split in splits.items()}
+    return ArrayData(plan.data.constructor, inputs | targets)
 
 
 def _array(tensor: Tensor) -> Array:

@@ -32,7 +32,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.SPEC: "errors in the spec, its data or its files",
     Exit.USAGE: "the command line is wrong",
     Exit.INFEASIBLE: "proved infeasible before training",
-    Exit.VIOLATED: "ran, but a constraint is violated",
+    Exit.VIOLATED: "a constraint is violated, or cannot be verified",
     Exit.NUMERICAL: "numerical failure: a number that is not finite, or divergence",
     Exit.RESUME_REFUSED: "resume refused: the spec's meaning changed",
     Exit.FORMATTING: "`fmt --check` found files to format",
@@ -47,6 +47,12 @@ def exit_of(diagnostics: Iterable[Diagnostic]) -> Exit:
     if not errors:
         return Exit.DONE
     return Exit.INFEASIBLE if all(d.code.startswith("P3") for d in errors) else Exit.SPEC
+
+
+def worst(exits: Iterable[Exit]) -> Exit:
+    """The exit code for several files: errors before proofs of infeasibility before none."""
+    found = set(exits)
+    return Exit.SPEC if Exit.SPEC in found else max(found, default=Exit.DONE)
 
 
 def table() -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.options import Options
@@ -16,6 +17,7 @@ from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns
 
 if TYPE_CHECKING:
     from prunelang.api import Program
+    from prunelang.compiler.proofs import Proof
 
 STAGES = ("all", "spec", "problem", "proofs", "solver", "graph")
 
@@ -29,25 +31,36 @@ def explain(program: Program, stage: str = "all") -> str:
     return "\n".join(f"── {name} {'─' * (76 - len(name))}\n{parts[name](program)}" for name in chosen)
 
 
-def explain_json(program: Program, stage: str = "all") -> str:
+def explain_json(program: Program, stage: str = "all") -> dict[str, Any]:
     """The same stages as data: budgets, proofs, the stages of the run, the graph."""
-    parts = {
+    parts: dict[str, Callable[[], Any]] = {
         "spec": lambda: _spec(program),
-        "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program)},
-        "proofs": lambda: [str(p) for p in _proved(program)],
+        "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program.plan)},
+        "proofs": lambda: [{"label": p.label, "verdict": p.verdict, "text": str(p)} for p in _proved(program)],
         "solver": lambda: [_stage_json(s) for s in program.plan.stages],
         "graph": lambda: _graph_json(program),
     }
     chosen = tuple(parts) if stage == "all" else (stage,)
-    found = {"format_version": FORMAT_VERSION, "file": program.plan.source.name} | {s: parts[s]() for s in chosen}
-    return json.dumps(found, ensure_ascii=False, indent=1)
+    return {"format_version": FORMAT_VERSION, "file": program.plan.source.name} | {s: parts[s]() for s in chosen}
 
 
-def explain_code(subject: str) -> str | None:
-    """The page of a diagnostic's code, if `subject` is one."""
+def is_code(subject: str) -> bool:
+    """Whether this is the code of a diagnostic, such as P310, rather than a file."""
+    return re.fullmatch(r"[Pp]\d{3}", subject) is not None
+
+
+def code_text(subject: str) -> str | None:
+    """The page of a diagnostic's code; None where there is no such code."""
     from prunelang.compiler.codes import page
 
     return page(subject)
+
+
+def code_json(subject: str) -> dict[str, Any]:
+    """The same as data."""
+    from prunelang.compiler.codes import CODES
+
+    return {"format_version": FORMAT_VERSION, **asdict(CODES[subject.upper()])}
 
 
 # ── spec, problem, proofs ────────────────────────────────────────────────────────────────────────────────────────
@@ -69,7 +82,7 @@ def _problem(program: Program) -> str:
     ]
     constraints = plan.problem.constraints
     if constraints:
-        lines += ["subject to", budgets_text(program)]
+        lines += ["subject to", budgets_text(plan)]
         matched = [(c.label, tensors_of(c.function)) for c in constraints]
         rows = [(label, counted(len(names), "tensor"), _some(names)) for label, names in matched if names]
         lines += ["matched", columns(rows)] if rows else []
@@ -97,7 +110,7 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _proved(program: Program) -> tuple[Any, ...]:
+def _proved(program: Program) -> tuple[Proof, ...]:
     from prunelang.compiler.proofs import prove
 
     return prove(program.plan.problem, program.plan.table).proofs

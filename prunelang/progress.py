@@ -1,62 +1,107 @@
-"""What a run shows while it runs: a bar with loss, constraints and prices on a terminal, JSON lines in a pipe."""
+"""What a run shows while it runs: a bar with losses and distances on a terminal, JSON lines in a pipe."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from prunelang.dsl.diagnostics import Diagnostic, render
+from prunelang.dsl.spans import Source
 
+if TYPE_CHECKING:
     from prunelang.runtime.machine import Event
 
 
-def lines(stream: IO[str]) -> Callable[[Event], None]:
-    """Every event as one line of JSON."""
+@dataclass(frozen=True)
+class Display:
+    """Where a run's events and its remarks go; both to stderr."""
 
-    def write(event: Event) -> None:
-        stream.write(json.dumps(dict(event), ensure_ascii=False) + "\n")
+    observe: Callable[[Event], None]
+    text: Callable[[str], None]
+    as_events: bool = False
+
+    def diagnostics(self, found: Iterable[Diagnostic], source: Source) -> None:
+        """Warnings and notes: as the checker prints them, or an event each."""
+        listed = list(found)
+        if self.as_events:
+            for d in listed:
+                self.observe({"event": "diagnostic", **d.to_json(source)})
+        elif listed:
+            self.text(render(listed, source))
+
+    def failed(self, message: str) -> None:
+        """Why a run ended early."""
+        if self.as_events:
+            self.observe({"event": "failed", "message": message})
+        else:
+            self.text(f"prune: {message}")
+
+
+@contextmanager
+def shown(quiet: bool, stream: IO[str] | None = None) -> Iterator[Display]:
+    """The display for `stream` (stderr): no progress when quiet, a bar on a terminal, JSON lines otherwise."""
+    out = sys.stderr if stream is None else stream
+    if quiet:
+        yield Display(lambda event: None, _printer(out))
+    elif out.isatty():
+        with _bar(out) as display:
+            yield display
+    else:
+        yield Display(_lines(out), _printer(out), as_events=True)
+
+
+def _printer(stream: IO[str]) -> Callable[[str], None]:
+    def write(text: str) -> None:
+        stream.write(text + "\n")
         stream.flush()
 
     return write
 
 
+def _lines(stream: IO[str]) -> Callable[[Event], None]:
+    """Every event as one line of JSON."""
+    write = _printer(stream)
+    return lambda event: write(json.dumps(dict(event), ensure_ascii=False))
+
+
 @contextmanager
-def shown(quiet: bool, stream: IO[str] = sys.stderr) -> Iterator[Callable[[Event], None]]:
-    """The observer for `stream`: nothing when quiet, a bar on a terminal, JSON lines otherwise."""
-    if quiet:
-        yield lambda event: None
-    elif stream.isatty():
-        yield from _bar(stream)
-    else:
-        yield lines(stream)
-
-
-def _bar(stream: IO[str]) -> Iterator[Callable[[Event], None]]:
+def _bar(stream: IO[str]) -> Iterator[Display]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=stream), transient=False) as progress:
+    columns = (
+        TextColumn("{task.description:<9}"),
+        BarColumn(),
+        TextColumn("{task.fields[facts]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(file=stream, highlight=False)
+    with Progress(*columns, console=console) as progress:
         tasks: dict[str, Any] = {}
 
         def observe(event: Event) -> None:
-            stage = event.get("stage")
-            if event["event"] == "stage":
-                tasks[str(stage)] = progress.add_task(str(stage), total=1.0, facts="")
+            stage = str(event.get("stage"))
+            if event["event"] == "stage" and "loss" not in event:  # it begins; at its end it has a loss
+                for task in tasks.values():
+                    progress.update(task, completed=1.0)
+                tasks[stage] = progress.add_task(stage, total=1.0, facts="")
             elif stage in tasks:
-                progress.update(tasks[str(stage)], completed=float(event.get("p", 1.0)), facts=facts(event))
+                progress.update(tasks[stage], completed=float(event.get("p", 1.0)), facts=facts(event))
 
-        yield observe
+        def text(message: str) -> None:
+            console.print(message, markup=False, soft_wrap=True)
+
+        yield Display(observe, text)
 
 
 def facts(event: Event) -> str:
-    """One line: loss, each constraint's value against its bound, prices, and the distance of the split."""
+    """One line: the loss, the distance of the split, and each constraint against its bound with its price."""
     parts = [f"loss {event['loss']:.4f}"] if event.get("loss") is not None else []
-    if "distance" in event:
+    if event.get("distance") is not None:
         parts.append(f"‖W−θ‖ {event['distance']:.3g}")
     for c in event.get("constraints", ()):
         price = f" @ {c['price']:.2g}" if c.get("price") is not None else ""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.problem import Blocks, Constraint, Interval, Kept, Named, NofM, Relative
 from prunelang.dsl.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
-    from prunelang.api import Program
+    from prunelang.compiler.plan import Plan
     from prunelang.execution import Solution
+    from prunelang.runtime.certificate import Certificate
 
 FORMAT_VERSION = "1.0"
 
@@ -55,19 +59,20 @@ def bound_text(c: Constraint) -> str:
             return f"in {name}"
 
 
-def _exact(value: Any) -> str:
+def _exact(value: Fraction | int) -> str:
     return grouped(int(value)) if value == int(value) else f"{float(value):g}"
 
 
-def budgets_text(program: Program) -> str:
+def budgets_text(plan: Plan) -> str:
     """One line a constraint: label, function, what was asked, and what that is in integers."""
-    rows = [(c.label, c.function.name, c.asked, bound_text(c)) for c in program.plan.problem.constraints]
+    rows = [(c.label, c.function.name, c.asked, bound_text(c)) for c in plan.problem.constraints]
     if not rows:
         return "no constraints"
     return columns([("constraint", "function", "asked", "bound"), *rows])
 
 
-def budgets_json(program: Program) -> list[dict[str, Any]]:
+def budgets_json(plan: Plan) -> list[dict[str, Any]]:
+    """The same as data. Bounds that are no integers are exact fractions as text; relative ones stand in `set`."""
     return [
         {
             "label": c.label,
@@ -76,16 +81,16 @@ def budgets_json(program: Program) -> list[dict[str, Any]]:
             "unit": c.function.unit,
             "dense": c.dense,
             "structural": c.structural,
-            **_interval(c),
+            "lower": _number(c.set.lower) if isinstance(c.set, Interval) else None,
+            "upper": _number(c.set.upper) if isinstance(c.set, Interval) else None,
+            "set": None if isinstance(c.set, Interval) else bound_text(c),
         }
-        for c in program.plan.problem.constraints
+        for c in plan.problem.constraints
     ]
 
 
-def _interval(c: Constraint) -> dict[str, Any]:
-    if not isinstance(c.set, Interval):
-        return {"lower": None, "upper": None, "set": getattr(c.set, "name", type(c.set).__name__.lower())}
-    return {k: None if v is None else int(v) if v == int(v) else str(v) for k, v in (("lower", c.set.lower), ("upper", c.set.upper))}
+def _number(value: Fraction | int | None) -> int | str | None:
+    return None if value is None else int(value) if value == int(value) else str(value)
 
 
 def summary(name: str, found: Iterable[Diagnostic]) -> str:
@@ -103,16 +108,29 @@ def summary(name: str, found: Iterable[Diagnostic]) -> str:
 
 
 def result_text(solution: Solution) -> str:
-    """The table of a run: asked, got, margin and price of every constraint, then the report items."""
-    certificate = solution.certificate
-    rows = [("constraint", "asked", "bound", "got", "margin", "price", "")]
+    """The table of a run, and how long it took."""
+    return f"{certificate_text(solution.certificate, solution.directory)}   {solution.seconds:.1f} s"
+
+
+def certificate_text(certificate: Certificate, directory: Path) -> str:
+    """Asked, got, margin and price of every constraint, then the report items and the status."""
+    rows = [("constraint", "asked", "bound", "got", "margin", "price", "", "")]
     for line in certificate.constraints:
-        rows.append((line.label, line.asked, *line.shown(), "✓" if line.satisfied else "✗"))
+        bound, got, margin, price = (_grouped(text) for text in line.shown())
+        mark = {True: "✓", False: "✗", None: "?"}[line.satisfied]
+        rows.append((line.label, line.asked, bound, got, margin, price, line.unit, mark))
     parts = [columns(rows, frozenset({2, 3, 4, 5}))] if certificate.constraints else []
     if certificate.report:
-        parts.append(columns([(r.title, r.shown(), r.split or "") for r in certificate.report], frozenset({1})))
-    parts.append(f"  status: {certificate.status}   {solution.directory}/certificate.json   {solution.seconds:.1f} s")
+        items = [(item.title, _grouped(item.shown()), item.split or "") for item in certificate.report]
+        parts.append(columns(items, frozenset({1})))
+    parts += [f"  `{x.label}`: {x.remark}" for x in certificate.constraints if x.remark]
+    parts.append(f"  status: {certificate.status}   {directory / 'certificate.json'}")
     return "\n\n".join(parts)
+
+
+def _grouped(text: str) -> str:
+    """``13310`` as ``13 310``, in a text of numbers and units."""
+    return re.sub(r"(?<![\d.])\d{4,}(?!\.?\d)", lambda m: grouped(int(m[0])), text)
 
 
 def result_json(solution: Solution) -> dict[str, Any]:

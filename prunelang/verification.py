@@ -86,7 +86,7 @@ def export_directory(run: Path, format: Format | Literal["best"] = "best", out: 
     `best` takes the cheapest format for each kernel; the file is read back before it takes its name. Raises
     `FileProblem`, P517 where the weights are not those that were certified.
     """
-    certificate = _certificate(run)
+    certificate = certificate_of(run)
     table = _table(run / SHAPES)
     weights = run / WEIGHTS
     if sha256(weights) != certificate.weights_hash:
@@ -99,7 +99,8 @@ def export_directory(run: Path, format: Format | Literal["best"] = "best", out: 
     return Written(done.path, done.bytes, weights.stat().st_size, kernels)
 
 
-def _certificate(run: Path) -> Certificate:
+def certificate_of(run: Path) -> Certificate:
+    """The certificate of a run directory as it stands. Errors: `FileProblem`."""
     return parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
 
 

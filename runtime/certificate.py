@@ -216,11 +216,11 @@ def parse(text: str, path: Path) -> Certificate:
 
 
 @cache
-def _schema(kind: type[Any]) -> dict[str, Any]:
+def _schema(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _made(kind: type[Any], data: object, path: Path) -> Any:
+def _made(kind: Any, data: object, path: Path) -> Any:
     """An instance of a dataclass from JSON; the fields' annotations are the schema."""
     hints = _schema(kind)
     if not isinstance(data, dict) or set(data) != set(hints):

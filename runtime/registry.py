@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prunelang.runtime.data.dataset import Dataset
 
 BUILT_IN = "built in"
+PRIVATE = "_prunelang_user_"  # how the modules of files given with --with are named
 
 
 class RegistryError(Exception):
@@ -274,7 +275,7 @@ def load_user_code(target: str | Path) -> ModuleType:
     if Path(target).suffix != ".py":
         return importlib.import_module(str(target))
     path = Path(target).resolve(strict=True)
-    name = f"_prunelang_user_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    name = f"{PRIVATE}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

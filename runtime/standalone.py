@@ -85,9 +85,8 @@ def idx_images(root: Path, center: bool) -> dict[str, tuple[Tensor, Tensor]]:
         raw[key] = read_idx(plain if plain.is_file() else packed)
     mean = raw["train", "images"].sum(0, dtype=torch.int64).double() / len(raw["train", "images"])
     shift = mean if center else torch.zeros_like(mean)
-    return {
-        split: (_scaled(raw[split, "images"], shift), raw[split, "labels"].to(torch.int64)) for split in ("train", "test")
-    }
+    splits = ("train", "test")
+    return {s: (_scaled(raw[s, "images"], shift), raw[s, "labels"].to(torch.int64)) for s in splits}
 
 
 # ── samples ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -140,11 +139,11 @@ class Watch:
             self.first = mean
         if mean > DIVERGED * (1.0 + abs(self.first)):
             raise ArithmeticError(f"{where}: the loss diverged: {mean:.3g} after {self.first:.3g}")
-        check_finite(self.net, where)
+        require_finite(self.net, where)
         return mean
 
 
-def check_finite(net: nn.Module, where: str) -> None:
+def require_finite(net: nn.Module, where: str) -> None:
     """Raises `ArithmeticError` unless every stored number is finite."""
     for name, t in [*net.named_parameters(), *net.named_buffers()]:
         if t.is_floating_point() and not bool(torch.isfinite(t).all()):
@@ -159,7 +158,7 @@ def outputs_of(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def recalibrate(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]], count: int) -> None:
-    """Statistics of batch normalisation anew, with the weights as they are: cumulative averages over `count` batches."""
+    """Statistics of batch normalisation anew, as averages over `count` batches, with the weights as they are."""
     norms = [m for m in net.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
@@ -200,10 +199,13 @@ def weighted_nonzeros(costs: Sequence[int], tensors: Sequence[Tensor]) -> int:
     return sum(a * int(torch.count_nonzero(t)) for a, t in zip(costs, tensors, strict=True))
 
 
-def cheapest(ways: Sequence[tuple[int, int]], tensor: Tensor) -> int:
-    """``min_f (a_f · ‖W‖₀ + c_f)``: the tensor in the format that takes least."""
-    n = int(torch.count_nonzero(tensor))
-    return min(a * n + c for a, c in ways)
+def cheapest(ways: Sequence[Sequence[tuple[int, int]]], tensors: Sequence[Tensor]) -> int:
+    """``Σ_t min_f (a_tf · ‖W_t‖₀ + c_tf)``: each tensor in the format f that takes least."""
+    total = 0
+    for formats, t in zip(ways, tensors, strict=True):
+        n = int(torch.count_nonzero(t))
+        total += min(a * n + c for a, c in formats)
+    return total
 
 
 def vector_norm(tensors: Sequence[Tensor], order: float) -> float:
@@ -214,7 +216,7 @@ def vector_norm(tensors: Sequence[Tensor], order: float) -> float:
 def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     """``‖a − b‖₂``, summed in float64."""
     pairs = zip(first, second, strict=True)
-    return sum(float((a.detach().double() - b.detach().double()).square().sum()) for a, b in pairs) ** 0.5
+    return math.sqrt(sum(float((a.detach().double() - b.detach().double()).square().sum()) for a, b in pairs))
 
 
 @torch.no_grad()

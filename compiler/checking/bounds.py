@@ -143,7 +143,9 @@ def _wrong_unit(world: World, node: Expr, amount: Amount, side: Reduced) -> None
     elif {given, wanted} == {"MACs", "FLOPs"}:
         hint = "1 MAC is 2 FLOPs"
     what = f"is counted in {unit_words(wanted)}" if wanted else "is a plain number"
-    message = f"`{side.name}` {what}, not in {unit_words(given)}" if given else f"`{side.name}` {what}, not a plain number"
+    message = (
+        f"`{side.name}` {what}, not in {unit_words(given)}" if given else f"`{side.name}` {what}, not a plain number"
+    )
     world.report.error("P208", node.span, message, fix=fix, hint=hint)
 
 

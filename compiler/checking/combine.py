@@ -100,7 +100,9 @@ def _constant(world: World, node: Expr, value: Combination, unit: str) -> Fracti
 def _single(weight: Fraction, piece: Piece, unit: str, constant: Fraction) -> Reduced:
     dense = None if piece.dense is None else weight * piece.dense + constant
     signature = piece.signature
-    return Reduced(piece.function, 1 / weight, constant, unit, signature.result, dense, signature.sign or signature.name, True)
+    return Reduced(
+        piece.function, 1 / weight, constant, unit, signature.result, dense, signature.sign or signature.name, True
+    )
 
 
 def _total_dense(weighted: Sequence[tuple[Fraction, Piece]], constant: Fraction) -> Fraction | None:

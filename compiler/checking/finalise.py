@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
-from prunelang.compiler.catalog import Task
+from prunelang.compiler.catalog import DataFacts
 from prunelang.compiler.checking.reporter import listing
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.plan import ReportPlan, StagePlan
@@ -135,12 +135,17 @@ def reads_validation(problem: Problem, stages: Iterable[StagePlan], report: Iter
     return any(s.until is not None and s.until.split == "validation" for s in stages)
 
 
-def tasks_fit(world: World, problem: Problem, task: Task | None) -> None:
-    """Functions of classes need classes."""
-    if task != "regression":
-        return
+def tasks_fit(world: World, problem: Problem, facts: DataFacts) -> None:
+    """Functions of classes need classes, and an output for each."""
+    assert world.selectors is not None
+    outputs = max(world.selectors.table.outputs, default=facts.classes)
     for function, span in measured(problem, ()):
-        if function.name in CLASSIFYING:
+        if function.name not in CLASSIFYING:
+            continue
+        if outputs < facts.classes:
+            message = f"the network has {outputs} outputs; `{facts.name}` has {facts.classes} classes"
+            world.report.error("P548", span, message, hint="give the network an output for each class")
+        if facts.task == "regression":
             world.report.error(
                 "P544",
                 span,

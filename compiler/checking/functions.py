@@ -204,17 +204,19 @@ def _storage(
     if signature.name == "nonzeros":
         return Count("nonzeros", dict.fromkeys(trained, 1), 0, ""), dense
     stored = selectors.stored.names if whole else trained
-    file = affine_bytes(selectors.table, stored, "dense")
-    full = file.constant + sum(c * selectors.table.tensor[t].size for t, c in file.coefficients.items())
+    # A table of these tensors alone: a file per layer must not cost a look at every tensor of the network.
+    table = replace(selectors.table, layers=(), products=(), tensors=tuple(selectors.get(stored)))
+    file = affine_bytes(table, stored, "dense")
+    full = file.constant + sum(c * table.tensor[t].size for t, c in file.coefficients.items())
     match str(bound["format"]):
         case "best":
-            return best_bytes(selectors.table, stored), full
+            return best_bytes(table, stored), full
         case "dense":
             return file, full
         case "bitmask":
-            return affine_bytes(selectors.table, stored, "bitmask"), full
+            return affine_bytes(table, stored, "bitmask"), full
         case "csr":
-            return affine_bytes(selectors.table, stored, "csr"), full
+            return affine_bytes(table, stored, "csr"), full
     arguments = (("format", "coded"), ("tensors", stored))
     return Measured("bytes", "train", arguments, "B"), None
 

@@ -145,4 +145,3 @@ def _inside(
     what = f"`{shown}` = {show(number, unit)}" if override is None else f"`--set {shown}={override}`"
     world.report.error("P222", where.span, f"{what} lies outside its range [{show(a, unit)}, {show(b, unit)}]")
     return False
-

@@ -10,7 +10,6 @@ from prunelang.compiler.checking.values import WRONG, Wrong
 from prunelang.dsl.diagnostics import Diagnostic, FixIt, Severity
 from prunelang.dsl.spans import Source, Span
 
-
 Key: TypeAlias = tuple[str, Span, str]
 
 

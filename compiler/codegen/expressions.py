@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from prunelang.compiler.codegen.writer import Group, Piece, flat
 from prunelang.compiler.schedule import Ramp, Schedule, python
-from prunelang.compiler.schedule import clocks_of as clocks_of
-from prunelang.compiler.schedule import is_constant as is_constant
 
 _SIMPLE = r"[\w.]+(?:e[-+]\d+)?"
 _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?{_SIMPLE})(?![\w.(])")
@@ -18,7 +17,7 @@ _POWER = re.compile(rf"(?<![\w.)\]])({_SIMPLE}) \*\* (-?{_SIMPLE})(?![\w.(])")
 
 def source(schedule: Schedule) -> str:
     """The operations of `schedule.python` in the same order, without the brackets that change nothing."""
-    plain = ast.unparse(ast.parse(python(schedule), mode="eval"))
+    plain = ast.unparse(ast.parse(python(schedule), mode="eval")).replace("'", '"')
     return _POWER.sub(r"\1**\2", plain)
 
 
@@ -34,17 +33,22 @@ def has_ramp(schedule: Schedule) -> bool:
 
 
 def literal(value: Any) -> str:
-    """A plain value of a spec as Python writes it, strings in double quotes."""
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, Fraction):
-        return str(value.numerator) if value.denominator == 1 else repr(float(value))
+    """A plain value of a spec on one line."""
+    return flat(layout(value))
+
+
+def layout(value: Any, key: str = "") -> Piece:
+    """A plain value of a spec as Python writes it, after ``key: `` in a mapping."""
+    lead = f"{key}: " if key else ""
     if isinstance(value, tuple | list):
-        inner = ", ".join(map(literal, value))
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
+        return Group(f"{lead}(", tuple(map(layout, value)))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
-    return repr(value)
+        return Group(f"{lead}{{", tuple(layout(v, literal(k)) for k, v in value.items()), "}")
+    if isinstance(value, str):
+        return lead + quoted(value)
+    if isinstance(value, Fraction):
+        return lead + (str(value.numerator) if value.denominator == 1 else repr(float(value)))
+    return lead + repr(value)
 
 
 def quoted(text: str) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 
-from prunelang.compiler.codegen.expressions import literal, quoted
+from prunelang.compiler.codegen.expressions import layout, literal, quoted
 from prunelang.compiler.codegen.program import SELECT, Program, pick
+from prunelang.compiler.codegen.writer import Group, Piece
 from prunelang.compiler.graph import Feasible, Part, Step
 from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, NofMBound, from_json, plain_counts
 
@@ -55,9 +56,13 @@ def frozen_cost(bound: CountBound | ChoiceBound, part: Part, p: Program) -> list
 
 def _cost_of(bound: CountBound | ChoiceBound, tensor: str, at: str, p: Program) -> str:
     if isinstance(bound, ChoiceBound):
-        ways = literal(tuple((a, c) for _, a, c in bound.alternatives[tensor]))
-        return f"{p.helper('cheapest')}({ways}, *{at})"
+        return f"{p.helper('cheapest')}({literal([_ways(bound, tensor)])}, {at})"
     return times(bound.coefficients[tensor], f"{p.helper('nonzeros')}({at})")
+
+
+def _ways(bound: ChoiceBound, tensor: str) -> tuple[tuple[int, int], ...]:
+    """(bytes per non-zero, fixed bytes) of each format."""
+    return tuple((a, c) for _, a, c in bound.alternatives[tensor])
 
 
 def times(factor: int, term: str) -> str:
@@ -90,25 +95,20 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
         p.writer.line(f"{name} = {joint}(bounds_{name}, shapes_{name})")
 
 
-def _constructor(bound: Bound, part: Part, p: Program) -> str:
+def _constructor(bound: Bound, part: Part, p: Program) -> Group:
     """The bound as source. Only what differs from the defaults is said."""
     kind = p.inliner.use(BOUNDS, type(bound).__name__)
     if isinstance(bound, CountBound):
         trained = reduced(bound, part)
-        said = [quoted(bound.name), literal(trained.coefficients)]
         fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
-        said += [f"{k}={v}" for k, v in (("constant", fixed), ("lower", bound.lower), ("upper", bound.upper)) if _told(v)]
-        return f"{kind}({', '.join(said)})"
+        ends = (("constant", fixed), ("lower", bound.lower), ("upper", bound.upper))
+        said: list[Piece] = [quoted(bound.name), layout(trained.coefficients)]
+        return Group(f"{kind}(", (*said, *(f"{k}={v}" for k, v in ends if v is not None and v != "0")))
     if isinstance(bound, ChoiceBound):
         ways = {t: w for t, w in bound.alternatives.items() if t in part.tensors}
         fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
-        return f"{kind}({quoted(bound.name)}, {literal(ways)}, {bound.upper}, {fixed})"
-    fields = [literal(getattr(bound, f)) for f in type(bound).__dataclass_fields__]
-    return f"{kind}({', '.join(fields)})"
-
-
-def _told(value: object) -> bool:
-    return value is not None and value != "0"
+        return Group(f"{kind}(", (quoted(bound.name), layout(ways), str(bound.upper), fixed))
+    return Group(f"{kind}(", tuple(layout(getattr(bound, f)) for f in type(bound).__dataclass_fields__))
 
 
 def project_part(step: Step, number: int, part: Part, out: str, masks: str, p: Program) -> None:
@@ -175,17 +175,26 @@ def penalty(name: str, alpha: str, by: str, p: Program) -> str:
 
 
 def cost(bound: CountBound | ChoiceBound, of: str, p: Program) -> str:
-    """The bound's left side on the weights in the state `of`, by plain count of non-zero values."""
-    terms: list[str] = []
-    if isinstance(bound, CountBound) and bound.coefficients and bound.plain:
-        terms.append(times(next(iter(bound.coefficients.values())), f"{p.helper('nonzeros')}({_at(bound.tensors, of, p)})"))
-    elif isinstance(bound, CountBound) and bound.coefficients:
-        ordered = _ordered(bound.tensors, of, p)
-        costs = literal(tuple(bound.coefficients[t] for t in ordered))
-        terms.append(f"{p.helper('weighted_nonzeros')}({costs}, {_at(bound.tensors, of, p)})")
-    elif isinstance(bound, ChoiceBound):
-        terms += [_cost_of(bound, t, _at([t], of, p), p) for t in bound.tensors]
-    return " + ".join([*terms, *([str(bound.constant)] if bound.constant or not terms else [])])
+    """The bound's left side on the weights in the state `of`, by plain count of non-zero values.
+
+    An expression that may stand in a statement; what is long is written to a variable first.
+    """
+    if not bound.tensors:
+        return str(bound.constant)
+    more = f" + {bound.constant}" if bound.constant else ""
+    at, names = _at(bound.tensors, of, p), _ordered(bound.tensors, of, p)
+    if isinstance(bound, CountBound) and bound.plain:
+        value = times(bound.coefficients[names[0]], f"{p.helper('nonzeros')}({at})")
+        if len(value) < 60 and '"' not in value:  # short, and fit to stand in an f-string
+            return value + more
+        p.writer.line(f"count = {value}")
+    elif isinstance(bound, CountBound):
+        costs = layout(tuple(bound.coefficients[t] for t in names))
+        p.writer.call(f"count = {p.helper('weighted_nonzeros')}(", [costs, at])
+    else:
+        ways = layout(tuple(_ways(bound, t) for t in names))
+        p.writer.call(f"count = {p.helper('cheapest')}(", [ways, at])
+    return f"count{more}"
 
 
 def _ordered(tensors: Iterable[str], of: str, p: Program) -> list[str]:
@@ -219,11 +228,7 @@ def reports(onto: Feasible, of: str, support: str, p: Program) -> None:
                 case CountBound() | ChoiceBound():
                     low = f"{bound.lower} ≤ " if isinstance(bound, CountBound) and bound.lower is not None else ""
                     high = f" ≤ {bound.upper}" if bound.upper is not None else ""
-                    value = cost(bound, of, p)
-                    if '"' in value:
-                        p.writer.line(f"count = {value}")
-                        value = "count"
-                    _print(bound.name, low + "{" + value + "}" + high, p)
+                    _print(bound.name, low + "{" + cost(bound, of, p) + "}" + high, p)
                 case GroupBound():
                     rows = p.inliner.use(feasibility, "slices")
                     held = f"int({rows}(v != 0, {quoted(bound.by)}).any(1).count_nonzero())"

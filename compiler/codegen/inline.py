@@ -17,7 +17,9 @@ from prunelang.compiler.codegen.sources import Symbol
 
 # A registry that only the tool looks into has no place in a script.
 DROPPED_DECORATORS = frozenset({Symbol("prunelang.runtime.prox.registry", "register")})
-PRAGMA = re.compile(r"  # type: ignore(?:\[[^\]]*\])?(?:  # (?!noqa).*)?$")  # speaks to this project's type checker alone
+PRAGMA = re.compile(
+    r"  # type: ignore(?:\[[^\]]*\])?(?:  # (?!noqa).*)?$"
+)  # speaks to this project's type checker alone
 
 
 @dataclass

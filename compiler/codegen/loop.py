@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunelang.compiler.codegen.expressions import clocks_of, inside, is_constant, literal, quoted
+from prunelang.compiler.codegen.expressions import inside, literal, quoted
 from prunelang.compiler.codegen.program import Program
-from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Step
-from prunelang.compiler.schedule import Constant, Schedule
+from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Step
+from prunelang.compiler.schedule import Constant, Schedule, clocks_of, is_constant
 
 COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
 CLASSES = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
@@ -128,8 +128,7 @@ def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emi
     length = _length(loop.duration, p)
     counted = not by_epochs or bool(p.clocks & {"p", "step"})
     if counted:
-        size = p.data.batch
-        per_epoch = f"-(-len(train_x) // {size})"
+        per_epoch = f"-(-len(train_x) // {p.data.batch})"
         w.line(f"total = {length} * {per_epoch}" if by_epochs else f"total = {length}")
         w.line("done = 0")
     if not by_epochs:
@@ -157,8 +156,6 @@ def _length(duration: Schedule, p: Program) -> str:
 
 
 def _stage(loop: Batches) -> str:
-    from prunelang.compiler.graph import Record
-
     return next((s.stage for s in loop.each_epoch if isinstance(s, Record)), "training")
 
 

@@ -172,8 +172,8 @@ def _free_of_function(
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, bound: frozenset[str]
 ) -> Iterator[ast.Name | ast.Attribute]:
     a = node.args
-    arguments = [*a.posonlyargs, *a.args, *a.kwonlyargs, *([a.vararg] if a.vararg else []), *([a.kwarg] if a.kwarg else [])]
-    outside: list[ast.AST] = [*a.defaults, *(d for d in a.kw_defaults if d), *(x.annotation for x in arguments if x.annotation)]
+    arguments = [x for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x]
+    outside: list[ast.AST] = [d for d in (*a.defaults, *a.kw_defaults, *(x.annotation for x in arguments)) if d]
     body: list[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else list(node.body)
     if not isinstance(node, ast.Lambda):
         outside += [*node.decorator_list, *([node.returns] if node.returns else [])]

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from prunelang.compiler.codegen.expressions import clocks_of, has_ramp, source
+from prunelang.compiler.codegen.expressions import has_ramp, source
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.sources import Symbol
 from prunelang.compiler.codegen.writer import Writer
@@ -31,7 +31,7 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.graph.steps import Descend
 from prunelang.compiler.plan import Plan
-from prunelang.compiler.schedule import Schedule
+from prunelang.compiler.schedule import Schedule, clocks_of
 from prunelang.dsl.spans import NOWHERE, Span
 
 KERNELS = "prunelang.runtime.kernels"
@@ -40,9 +40,13 @@ STANDALONE = "prunelang.runtime.standalone"
 
 # Names that the script's own main function gives to other things than state.
 LOCALS = frozenset(
-    "args c count d0 done drawn end epoch group i k keep kept latent loss mask mean name net outputs p per_epoch q "
-    "splits start step test total train v w watch x y train_x train_y".split()
-)
+    {
+        "args", "c", "count", "data", "done", "drawn", "end", "epoch", "frozen", "group", "k", "keep", "kept",
+        "latent", "loss", "mask", "mean", "name", "net", "norm", "outputs", "outside", "p", "projected", "q",
+        "start", "step", "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y",
+        "value", "w", "watch", "x", "y",
+    }
+)  # fmt: skip
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Program:
     clocks: frozenset[str] = frozenset()  # that something in the current phase reads
     outer: int | None = None  # iterations of the outer loop under way
     projections: dict[tuple[int, int], str] = field(default_factory=dict)  # variable by step and part
+    steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
 
     def __post_init__(self) -> None:
         self.nodes: dict[str, State] = {s.name: s for s in self.graph.state}

@@ -99,7 +99,8 @@ class _Script:
         needs = "torch and numpy" if any(e.module == "numpy" for e in self.inliner.externals.values()) else "torch"
         w.comment(f"Needs {needs}, and nothing else; written by prunelang, at {WIDTH} columns.")
         if not self.network.inlined:
-            w.comment(f"The network is {self.network.name} of the module {self.network.module}, which must be importable.")
+            user = self.network
+            w.comment(f"The network is {user.name} of the module {user.module}, which must be importable.")
         w.comment("Every value of the spec is written out below: to change one, edit it here or emit the script anew.")
         if self.plan.source.text.strip():
             w.lines.append("#")
@@ -113,26 +114,21 @@ class _Script:
         with w.block("def arguments() -> argparse.Namespace:"):
             w.line("parser = argparse.ArgumentParser()")
             self._data_argument(w)
-            out = 'default=Path("weights.safetensors"), help="where the weights go"'
-            w.call("parser.add_argument(", ['"--out"', "type=Path", *out.split(", ", 1)])
-            w.call("parser.add_argument(", ['"--seed"', "type=int", f"default={self.seed}", 'help="of weights and order"'])
-            w.call("parser.add_argument(", ['"--device"', 'default="cpu"', 'help="cpu, cuda, …"'])
+            _option(w, "--out", "type=Path", 'default=Path("weights.safetensors")', 'help="where the weights go"')
+            _option(w, "--seed", "type=int", f"default={self.seed}", 'help="of weights and order"')
+            _option(w, "--device", 'default="cpu"', 'help="cpu, cuda, …"')
             for option, path, what in self._weight_files():
-                w.call(
-                    "parser.add_argument(",
-                    [quoted(option), "type=Path", f"default=Path({quoted(path)})", f"help={quoted(what)}"],
-                )
+                _option(w, option, "type=Path", f"default=Path({quoted(path)})", f"help={quoted(what)}")
             w.line("return parser.parse_args()")
         return w.text()
 
     def _data_argument(self, w: Writer) -> None:
         if isinstance(self.data, ArrayData):
             beside = f"Path(__file__).with_name({quoted(self.sidecar_name)})"
-            items = ['"--data"', "type=Path", f"default={beside}", 'help="the samples"']
-        else:
-            given = "required=True" if self.data.root is None else f"default=Path({quoted(self.data.root)})"
-            items = ['"--data"', "type=Path", given, f'help="folder with the idx files of {self.data.name}"']
-        w.call("parser.add_argument(", items)
+            _option(w, "--data", "type=Path", f"default={beside}", 'help="the samples"')
+            return
+        given = "required=True" if self.data.root is None else f"default=Path({quoted(self.data.root)})"
+        _option(w, "--data", "type=Path", given, f'help="folder with the idx files of {self.data.name}"')
 
     def _weight_files(self) -> list[tuple[str, str, str]]:
         found = [(f"--{_teacher(t.name)}", t.weights, f"weights of {t.name}") for t in self.plan.teachers]
@@ -212,8 +208,9 @@ class _Script:
         trained = {t for s in self.graph.state if isinstance(s, Weights | Rest) for t in s.tensors}
         frozen = [t.name for t in plan.table.tensors if t.role != "buffer" and t.name not in trained]
         if frozen:
-            with w.block(f"for v in {p.helper('parameters')}(net, {', '.join(map(quoted, frozen))}):"):
-                w.line("v.requires_grad_(False)  # frozen")
+            w.call(f"frozen = {p.helper('parameters')}(", ["net", *map(quoted, frozen)])
+            with w.block("for v in frozen:"):
+                w.line("v.requires_grad_(False)")
         for t in plan.teachers:
             name = _teacher(t.name)
             w.line(f"{name} = {self._constructed(t, self.teachers[t.name])}.eval()")
@@ -256,6 +253,10 @@ class _Script:
             stored = "{" + f"name: v for name, v in net.state_dict().items() if name not in ({names},)" + "}"
         w.line(f"{self.inliner.use(STANDALONE, 'write_safetensors')}(args.out, {stored})")
         w.line('print(f"weights: {args.out}")')
+
+
+def _option(w: Writer, name: str, *rest: str) -> None:
+    w.call("parser.add_argument(", [quoted(name), *rest])
 
 
 def _teacher(name: str) -> str:

@@ -64,7 +64,7 @@ def _(step: Phase, p: Program) -> None:
     for clock in sorted(clocks_outside_loops(step.body)):
         w.line(f"{clock} = 0.0")
     emit_program(step.body, p)
-    w.line(f"{p.helper('check_finite')}(net, {quoted(step.name)})")
+    w.line(f"{p.helper('require_finite')}(net, {quoted(step.name)})")
 
 
 @emit_step.register
@@ -144,21 +144,23 @@ def _(step: Prox, p: Program) -> None:
 
 @emit_step.register
 def _(step: Materialize, p: Program) -> None:
-    level, at = p.name(step.level), f"anchor_{p.name(step.level)}"
-    p.writer.line(f"{level} = {p.kernel('anchored')}(p, {at}, {step.reach!r})")
+    level = p.name(step.level)
+    p.writer.line(f"{level} = {p.kernel('anchored')}(p, course_{level}, {step.reach!r})")
     p.writer.line(f"{p.kernel('soft_')}({p.name(step.of)}, {p.name(step.latent)}, {level})")
 
 
 @emit_step.register
 def _(step: Steer, p: Program) -> None:
-    level, latent, reach = p.name(step.level), p.name(step.latent), repr(step.reach)
-    p.writer.comment(step.line())
+    w, level, latent = p.writer, p.name(step.level), p.name(step.latent)
+    w.comment(step.line())
     if step.kappa < p.entries(step.latent):
-        p.writer.line(f"q = {p.inliner.use(SELECT, 'kth_magnitude')}({latent}, {step.kappa + 1}).value")
+        w.line(f"q = {p.inliner.use(SELECT, 'kth_magnitude')}({latent}, {step.kappa + 1}).value")
     else:
-        p.writer.line("q = 0.0")
-    shape = p.kernel(step.shape)
-    p.writer.line(f"anchor_{level} = ({level}, {shape}(p / {reach}), max({level}, q) if p < {reach} else q)")
+        w.line("q = 0.0")
+    last = f"last_{level} if p > 0 else (p, q)" if level in p.steered else "(p, q)"
+    w.line(f"course_{level} = {p.kernel('steered')}(p, {level}, q, {last}, {step.reach!r})")
+    w.line(f"last_{level} = (p, q)")
+    p.steered.add(level)
 
 
 @emit_step.register

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
 
 WIDTH = 120
 INDENT = "    "
+
+
+@dataclass(frozen=True)
+class Group:
+    """Something in brackets that may be laid out over several lines: ``head item, item tail``."""
+
+    head: str
+    items: tuple[Piece, ...]
+    tail: str = ")"
+
+    @property
+    def is_call(self) -> bool:
+        return re.search(r"[\w\])]\($", self.head) is not None
+
+    def flat(self) -> str:
+        inner = ", ".join(map(flat, self.items))
+        alone = len(self.items) == 1 and self.head.endswith("(") and not self.is_call
+        return f"{self.head}{inner}{',' if alone else ''}{self.tail}"
+
+
+Piece: TypeAlias = str | Group
+
+
+def flat(piece: Piece) -> str:
+    return piece if isinstance(piece, str) else piece.flat()
 
 
 class Writer:
@@ -35,21 +63,25 @@ class Writer:
         if self.lines and self.lines[-1] and not self.lines[-1].endswith(":"):
             self.lines.append("")
 
-    def call(self, head: str, items: Sequence[str], tail: str = ")") -> None:
-        """``head(item, item)``: on one line, or the items on one line of their own, or a line each."""
-        inner = ", ".join(items)
-        if self._fits(head + inner + tail):
-            self.line(head + inner + tail)
+    def call(self, head: str, items: Sequence[Piece], tail: str = ")") -> None:
+        """``head item, item tail`` as one statement."""
+        self.piece(Group(head, tuple(items), tail))
+
+    def piece(self, piece: Piece, after: str = "") -> None:
+        """On one line if it fits; else what is inside on a line of its own (calls), or a line each."""
+        if isinstance(piece, str) or self._fits(piece.flat() + after):
+            self.line((piece if isinstance(piece, str) else piece.flat()) + after)
             return
-        self.line(head)
+        self.line(piece.head)
         self.depth += 1
-        if self._fits(inner) and head.endswith("("):
+        inner = ", ".join(map(flat, piece.items))
+        if piece.is_call and self._fits(inner):
             self.line(inner)
         else:
-            for item in items:
-                self.line(f"{item},")
+            for item in piece.items:
+                self.piece(item, ",")
         self.depth -= 1
-        self.line(tail)
+        self.line(piece.tail + after)
 
     def _fits(self, text: str) -> bool:
         return len(INDENT * self.depth + text) <= WIDTH

@@ -148,7 +148,7 @@ FILES = (
     Code(
         "P548",
         "network and data that do not fit",
-        "The data set yields samples of another shape than the network takes.",
+        "The data set yields samples of another shape than the network takes, or has more classes than it has outputs.",
         "It would fail at the first batch.",
         "Follow the hint, or take another network.",
     ),

@@ -8,7 +8,7 @@ A, B = Parameter("a", "scalar", "a number"), Parameter("b", "scalar", "a number"
 
 
 def _scalar(name: str, formula: str, doc: str, parameters: tuple[Parameter, ...] = (A,)) -> Signature:
-    arguments = ", ".join(("epoch", "20")[: len(parameters)])
+    arguments = ", ".join(("epoch + 1", "20")[: len(parameters)])
     return Signature(
         name,
         "schedule",

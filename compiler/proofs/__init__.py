@@ -26,7 +26,7 @@ from prunelang.dsl.diagnostics import Diagnostic
 
 __all__ = ["Conflict", "Proof", "Proofs", "Range", "prove"]
 
-Verdict: TypeAlias = Literal["impossible", "in conflict", "never binds", "can bind", "not decided by counts"]
+Verdict: TypeAlias = Literal["impossible", "in conflict", "open", "never binds", "can bind", "not decided by counts"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Proof:
         of = f" of {words.number(self.dense)}" if self.dense is not None and ends else ""
         least, most = ("?" if end is None else words.number(end) for end in (self.range.lower, self.range.upper))
         asked = f"{self.label}: {self.function} {', '.join(ends)}{of} {self.unit}".rstrip()
-        return f"{asked}; {self.verdict}; the others leave [{least}, {most}], {self.range.why}"
+        reach = "alone in" if self.verdict in {"impossible", "in conflict", "open"} else "the others leave"
+        return f"{asked}; {self.verdict}; {reach} [{least}, {most}], {self.range.why}"
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,12 @@ def _infeasible(
     errors: Sequence[Diagnostic],
 ) -> Proofs:
     """Where lines conflict, "what the others leave" means nothing: each range is of the line's function alone."""
-    clashing = {*broken, *(i for c in clashes for i in c.lines)}
+    clashing = {evidence.lines[i].label for c in clashes for i in c.lines} | {x for c in clashes for x in c.alike}
     found = []
     for line in lines:
-        alone = Range(*extremes(line, evidence.sizes), False, "with no other line, since lines conflict")
-        verdict: Verdict = "impossible" if line.index in broken else "in conflict"
-        undecided: Verdict = "not decided by counts" if line.below_constant is None else "can bind"
-        found.append(_proof(line, alone, verdict if line.index in clashing else undecided, evidence))
+        alone = Range(*extremes(line, evidence.sizes), False, "as lines conflict")
+        verdict: Verdict = "in conflict" if line.label in clashing else "open"
+        found.append(_proof(line, alone, "impossible" if line.index in broken else verdict, evidence))
     labels = [
         *((evidence.lines[i].label,) for i in broken),
         *(tuple(evidence.lines[i].label for i in c.lines) for c in clashes),

@@ -9,7 +9,7 @@ least cost of s kept positions is convex in s with integer breakpoints. All arit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import gcd
 
@@ -123,20 +123,29 @@ class System:
         budgets = self._budgets(value, exclude)
         best = _End(self.forest.maximise(value, {}, (1, 0), exclude).value, not budgets)
         for budget in budgets[:MOST_ROWS]:
-            near = self._nearby(budget, value)
-            end = self._dual(value, near, near is budget, exclude)
-            if end.value < best.value or (end.value == best.value and end.exact):
+            long = len(budget.cost) > max(LONG_ROW, 8 * len(value))
+            end = self._outside(value, budget, exclude) if long else self._dual(value, budget, exclude)
+            if end is not None and (end.value < best.value or (end.value == best.value and end.exact)):
                 best = end
         if len(budgets) > 1:
             return _End(best.value, False)
         return best
 
-    def _nearby(self, budget: _Budget, value: Mapping[str, Pieces]) -> _Budget:
-        """The budget, or what is left of a long one for the tensors asked about once all others take their least."""
-        if len(budget.cost) <= max(LONG_ROW, 8 * len(value)):
-            return budget
+    def _outside(self, value: Mapping[str, Pieces], budget: _Budget, exclude: int) -> _End | None:
+        """The bound that is left of a long budget once all tensors not asked about take their least."""
         near = {t: budget.cost[t] for t in value if t in budget.cost}
-        return _Budget(budget.source, near, budget.bound - self._corner(budget.cost) + self._least_of(near))
+        left = _Budget(budget.source, near, budget.bound - self._corner(budget.cost) + self._least_of(near))
+        if len(value) > 1:
+            return replace(self._dual(value, left, exclude), exact=False)
+        if not near:
+            return None
+        (t, pieces), a = next(iter(value.items())), next(iter(near.values()))
+        lo, hi = self.forest.interval(self.forest.leaf[t], exclude)
+        rises = pieces[0][0] > 0 or len(pieces) > 1
+        if rises == (a < 0):  # the row pushes the other way
+            return None
+        n = min(hi, left.bound // a) if a > 0 else max(lo, -(left.bound // -a))
+        return _End(at(pieces, n), False) if lo <= n <= hi else None
 
     def _least_of(self, cost: Mapping[str, int]) -> int:
         """The least a·n over the boxes that tensors have by themselves."""
@@ -148,7 +157,7 @@ class System:
             self._corners[id(cost)] = self._least_of(cost)
         return self._corners[id(cost)]
 
-    def _dual(self, value: Mapping[str, Pieces], budget: _Budget, whole: bool, exclude: int) -> _End:
+    def _dual(self, value: Mapping[str, Pieces], budget: _Budget, exclude: int) -> _End:
         """``max value(n)`` subject to ``a·n ≤ B``: the dual function falls along lines ``C + λ(B − A)``.
 
         Two of them, one falling and one rising, are replaced by better ones where they meet until neither is.
@@ -163,7 +172,7 @@ class System:
         large_c = 1 + 2 * sum(max(abs(a) for a, _ in p) * self.sizes[t] for t, p in value.items())
         C0, A0 = solve(large_a, 1)  # λ → 0: the greatest value, at the least cost among equals
         if A0 <= B:
-            return _End(C0, whole)
+            return _End(C0, True)
         C1, A1 = solve(1, large_c)  # λ → ∞: the least cost
         if A1 > B:
             return _End(C0, False)  # the row itself cannot hold, which `violations` reports for its own line
@@ -181,7 +190,7 @@ class System:
         constant = sum(p[0][1] for p in value.values()) if linear else 0
         bound = (bound - constant) // step * step + constant if step else bound
         plain = linear and len(slopes) == 1 and self.forest.nests(value)
-        return _End(bound, whole and (plain or bound == C1))
+        return _End(bound, plain or bound == C1)
 
     def _box(self, tensor: str) -> tuple[int, int]:
         lo, hi = self._boxes
@@ -275,6 +284,9 @@ class System:
                 subject = own[1] if own and high == [own[1]] else (self.forest.sharpest(v, "lower") or (0, low[0]))[1]
                 yield Violation(subject, tuple(dict.fromkeys((subject, *low, *high))))
             return
+        for row in self._rows:
+            if row.torn:
+                yield Violation(row.source, (row.source,))
         checked = {row.source for row in (*self._rows, *self._late)}
         for line in self.lines:
             bends = line.per or (line.concave and len(line.below) > 1)

@@ -19,8 +19,8 @@ from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.lines import Line, Row, extremes, line_of
 from prunelang.compiler.shapes import ShapeTable
 
-EFFORT = 20  # how many times the whole problem may be looked at to make conflicts minimal,
-LEAST_EFFORT = 300_000  # or this many coefficients, whatever is more; after that they are reported as they are
+EFFORT = 6  # how many times the whole problem may be looked at to make conflicts minimal,
+LEAST_EFFORT = 200_000  # or this many coefficients, whatever is more; after that they are reported as they are
 MOST_EXPLAINED = 8  # lines of one conflict whose smallest change is looked for
 MOST_TRIED = 64  # tensors of a pin that are tried one by one
 
@@ -63,13 +63,14 @@ class Evidence:
     spent: list[int] = field(default_factory=lambda: [0])  # coefficients looked at so far
 
     @cached_property
-    def _limit(self) -> int:
-        return max(LEAST_EFFORT, EFFORT * sum(map(_length, self.lines)))
+    def length(self) -> int:
+        """Coefficients of all lines."""
+        return sum(map(_length, self.lines))
 
     @property
     def exhausted(self) -> bool:
         """Whether looking for smaller conflicts has taken as long as it may."""
-        return self.spent[0] > self._limit
+        return self.spent[0] > max(LEAST_EFFORT, EFFORT * self.length)
 
     @cached_property
     def sizes(self) -> Mapping[str, int]:
@@ -103,10 +104,11 @@ def stem(line: Line) -> tuple[object, str]:
 
 def conflicts(evidence: Evidence, lines: Sequence[Line]) -> list[Conflict]:
     """Disjoint minimal conflicts until what is left is not provably infeasible; instances of ∀ are told once."""
-    active = {line.index: line for line in lines}
+    alone = {line.index: line for line in lines if any(row.torn for row in line.rows)}
+    active = {line.index: line for line in lines if line.index not in alone}
     told: dict[tuple[object, ...], int] = {}
-    found: list[Conflict] = []
-    alike: list[list[str]] = []
+    found = [explain(evidence, [line], True) for line in alone.values()]
+    alike: list[list[str]] = [[] for _ in found]
     while True:
         system = System(list(active.values()), evidence.sizes)
         gone: set[int] = set()

@@ -8,10 +8,11 @@ Reference: A. Schrijver, Combinatorial Optimization (2003), chapters 13 and 44.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from typing import Literal, TypeAlias
 
 from prunelang.compiler.proofs.lines import Pieces, Row, at
@@ -21,6 +22,7 @@ Segment: TypeAlias = tuple[int, int, int, int, int]
 """``(weight, value, cost, length, leaf)``: `length` further positions of a leaf, each with this weight."""
 
 NOBODY = -1
+NOTHING: Pieces = ((0, 0),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,64 +173,72 @@ class Forest:
         The family must be feasible, p ≥ 0. Only subtrees that hold a tensor with value or cost are looked at.
         """
         p, q = weights
-        self.visits += max(len(value), len(cost))
-        total = _Pool()
-        pools: dict[int, list[_Pool]] = {}
-        inner: set[int] = set()
-        covered: dict[int, list[int]] = {}
-        for t in value if value.keys() >= cost.keys() else {**value, **cost}:
+        tensors = value if value.keys() >= cost.keys() else {**value, **cost}
+        self.visits += len(tensors)
+        total = _Total(trace)
+        pools: dict[int, _Pool] = {}
+        for t in tensors:
             i = self.leaf[t]
             lo, hi = self.interval(i, exclude)
-            total.value += at(value[t], lo) if t in value else 0
-            total.cost += cost.get(t, 0) * lo
-            if trace:
-                total.kept[i] = lo
-            segments = [(p * s - q * cost.get(t, 0), s, cost.get(t, 0), k, i) for s, k in _slopes(value.get(t), lo, hi)]
-            self._hand_up(i, _Pool(lo, segments), pools, covered, total)
-            v = self.parent[i]
-            while v != NOBODY and v not in inner:
-                inner.add(v)
-                v = self.parent[v]
-        for v in sorted(inner, reverse=True):
-            pool = self._join(v, pools.pop(v), covered.pop(v))
+            pieces, a = value.get(t, NOTHING), cost.get(t, 0)
+            total.start(i, lo, at(pieces, lo), a * lo)
+            if len(pieces) == 1:
+                s = pieces[0][0]
+                segments = [(p * s - q * a, s, a, hi - lo, i)] if hi > lo else []
+            else:
+                segments = [(p * s - q * a, s, a, k, i) for s, k in _slopes(pieces, lo, hi)]
+            self._hand_up(i, lo, segments, pools, total)
+        for v in sorted(self._above(pools), reverse=True):
+            pool = pools[v]
+            pool.close(self.sum_lo[v], self.sum_hi[v])
             low, high = self.sharpest(v, "lower", exclude), self.sharpest(v, "upper", exclude)
             pool.raise_to(low[0] if low else 0, total)
             if high:
                 pool.cut_to(high[0])
-            self._hand_up(v, pool, pools, covered, total)
-        return Optimum(total.value, total.cost, {self.names[i]: n for i, n in total.kept.items()} if trace else {})
+            self._hand_up(v, pool.count, pool.segments, pools, total)
+        return Optimum(total.value, total.cost, {self.names[i]: n for i, n in total.kept.items()})
 
-    def _hand_up(
-        self, v: int, pool: _Pool, pools: dict[int, list[_Pool]], covered: dict[int, list[int]], total: _Pool
-    ) -> None:
+    def _hand_up(self, v: int, count: int, segments: list[Segment], pools: dict[int, _Pool], total: _Total) -> None:
         """Give what a subtree may still add to its parent; at a root, add all that gains."""
-        if self.parent[v] == NOBODY:
-            pool.take_gains(total)
+        parent = self.parent[v]
+        if parent == NOBODY:
+            for segment in segments:
+                if segment[0] > 0:
+                    total.add(segment, segment[3])
             return
-        pools.setdefault(self.parent[v], []).append(pool)
-        covered.setdefault(self.parent[v], []).append(v)
+        pool = pools.get(parent)
+        if pool is None:
+            pool = pools[parent] = _Pool()
+        pool.count += count
+        pool.segments += segments
+        pool.least += self.lo[v]
+        pool.most += self.hi[v]
 
-    def _join(self, v: int, pools: Sequence[_Pool], covered: Sequence[int]) -> _Pool:
-        """The pools of the children in one, with all children that nobody looks at as one segment of weight 0."""
-        least = self.sum_lo[v] - sum(self.lo[k] for k in covered)
-        most = self.sum_hi[v] - sum(self.hi[k] for k in covered)
-        segments = [s for pool in pools for s in pool.segments]
-        if most > least:
-            segments.append((0, 0, 0, most - least, NOBODY))
-        segments.sort(key=lambda s: -s[0])
-        return _Pool(least + sum(pool.count for pool in pools), segments)
+    def _above(self, nodes: Iterable[int]) -> set[int]:
+        """The nodes given and all around them."""
+        found: set[int] = set()
+        for v in nodes:
+            while v != NOBODY and v not in found:
+                found.add(v)
+                v = self.parent[v]
+        return found
 
 
-class _Pool:
-    """The sum that a subtree has already, and the segments that it may still add, best first."""
+class _Total:
+    """What has been taken so far, over all trees."""
 
-    __slots__ = ("cost", "count", "kept", "segments", "value")
+    __slots__ = ("cost", "kept", "trace", "value")
 
-    def __init__(self, count: int = 0, segments: list[Segment] | None = None) -> None:
-        self.count = count
-        self.segments = segments or []
+    def __init__(self, trace: bool) -> None:
         self.value = self.cost = 0
+        self.trace = trace
         self.kept: dict[int, int] = {}
+
+    def start(self, leaf: int, count: int, value: int, cost: int) -> None:
+        self.value += value
+        self.cost += cost
+        if self.trace:
+            self.kept[leaf] = count
 
     def add(self, segment: Segment, length: int) -> None:
         _, value, cost, _, leaf = segment
@@ -237,7 +247,28 @@ class _Pool:
         if leaf in self.kept:
             self.kept[leaf] += length
 
-    def raise_to(self, low: int, total: _Pool) -> None:
+
+class _Pool:
+    """The sum that a subtree has already, and the segments that it may still add.
+
+    `least` and `most` are the ends of those children that were looked at; `close` lets the others in.
+    """
+
+    __slots__ = ("count", "least", "most", "segments")
+
+    def __init__(self) -> None:
+        self.count = self.least = self.most = 0
+        self.segments: list[Segment] = []
+
+    def close(self, least: int, most: int) -> None:
+        """All children that nobody looks at are one segment of weight 0; then the best segments come first."""
+        rest = (most - self.most) - (least - self.least)
+        self.count += least - self.least
+        if rest > 0:
+            self.segments.append((0, 0, 0, rest, NOBODY))
+        self.segments.sort(key=_weight, reverse=True)
+
+    def raise_to(self, low: int, total: _Total) -> None:
         """Take the best segments until the sum is at least `low`."""
         used = 0
         for segment in self.segments:
@@ -258,27 +289,21 @@ class _Pool:
         """Give up the worst segments until the sum can be at most `high`."""
         room = high - self.count
         kept: list[Segment] = []
-        for w, s, c, k, leaf in self.segments:
+        for segment in self.segments:
             if room <= 0:
                 break
-            kept.append((w, s, c, min(k, room), leaf))
+            w, s, c, k, leaf = segment
+            kept.append(segment if k <= room else (w, s, c, room, leaf))
             room -= k
         self.segments = kept
 
-    def take_gains(self, total: _Pool) -> None:
-        for segment in self.segments:
-            if segment[0] <= 0:
-                return
-            total.add(segment, segment[3])
+
+_weight = itemgetter(0)
 
 
-def _slopes(pieces: Pieces | None, lo: int, hi: int) -> list[tuple[int, int]]:
+def _slopes(pieces: Pieces, lo: int, hi: int) -> list[tuple[int, int]]:
     """A concave cost on the integers of [lo, hi] as ``(slope, length)``, slopes falling."""
-    if hi <= lo:
-        return []
-    if pieces is None or len(pieces) == 1:
-        return [(pieces[0][0] if pieces else 0, hi - lo)]
-    return _bends(pieces, lo, hi)
+    return _bends(pieces, lo, hi) if hi > lo else []
 
 
 @lru_cache(maxsize=1 << 15)

@@ -56,6 +56,11 @@ class Row:
     def uniform(self) -> bool:
         return all(c == 1 for c in self.coefficients.values())
 
+    @property
+    def torn(self) -> bool:
+        """Whether no integer lies between its ends."""
+        return self.lower is not None and self.upper is not None and self.lower > self.upper
+
 
 @dataclass(frozen=True, slots=True)
 class Linear:
@@ -98,6 +103,8 @@ class Line:
 
 def at(pieces: Pieces, n: int) -> int:
     """Value of a concave cost at n."""
+    if len(pieces) == 1:
+        return pieces[0][0] * n + pieces[0][1]
     return min(a * n + c for a, c in pieces)
 
 

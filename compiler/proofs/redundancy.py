@@ -10,6 +10,8 @@ from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.conflicts import Evidence, reduce, stem
 from prunelang.compiler.proofs.lines import Line, extremes, line_of
 
+LONGEST = 20_000  # coefficients of a problem in which the implying lines are looked for among all others
+
 
 @dataclass(frozen=True)
 class Implied:
@@ -50,7 +52,7 @@ def implied(evidence: Evidence, system: System, ranges: dict[int, Range]) -> lis
             instances[stem(line)][1].append(line.label)
             continue
         by: tuple[int, ...] | None = () if _alone(line, evidence) else _ancestor(line, system)
-        if by is None and not evidence.exhausted:
+        if by is None and evidence.length <= LONGEST and not evidence.exhausted:
             by = _witness(evidence, line, system)
         if by is not None and any(line.index in found[i].by for i in by if i in found):
             continue

@@ -107,7 +107,8 @@ def _arithmetic(subject: Line, c: Conflict) -> tuple[str, dict[str, object]]:
         constant, value, sign, end, clash = subject.above_constant, r.upper, "≤", subject.low, "<"
         ends = {"lhs_max": r.upper, "rhs": end}
     else:
-        return f"no number of {name} meets {words.asked(subject, None)}", {}
+        span = f"{words.number(subject.low or 0)} to {words.amount(subject.high or 0, unit)}"
+        return f"no number of kept positions gives {name} from {span}", {}
     total = words.sum_of(c.terms, constant or 0)
     plain = "+" not in total and "·" not in total
     result = (total if plain else f"{total} = {words.number(value)}") if c.terms else words.number(value)

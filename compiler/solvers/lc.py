@@ -63,6 +63,8 @@ TAKES = frozenset(
 # The pull of the penalty over one inner loop of N steps is about r = μ·N·lr/(1−β): the automatic schedule takes it from
 # a nudge to a weld. The caps keep the penalty alone well inside its stable range.
 FIRST_PULL, LAST_PULL, STABLE_SHARE = 0.05, 5.0, 0.25
+# Adaptive methods rescale the pull with the gradient, so no such rule exists; this range was found on small networks.
+ADAPTIVE = (0.01, 1.0)
 
 
 class AbstractSplitting(Solver):
@@ -95,7 +97,9 @@ class AbstractSplitting(Solver):
         """μ as given, or the automatic schedule for this optimizer and length."""
         if self.given is not None:
             return self.given
-        lr, beta, limit = _step_size(stage)
+        if not isinstance(stage.optimizer, Sgd):
+            return self.automatic(*ADAPTIVE)
+        lr, beta, limit = _step_size(stage.optimizer)
         length = evaluate(stage.duration.value, {"k": 0.0, "p": 0.0})
         inner = max(1.0, length * batches if stage.duration.unit == "epochs" else length)
         cap = STABLE_SHARE * limit / lr
@@ -176,14 +180,11 @@ def stable_limit(beta: float, nesterov: bool) -> float:
     return 2 * (1 + beta) / (1 + 2 * beta) if nesterov else 2 * (1 + beta)
 
 
-def _step_size(stage: StagePlan) -> tuple[float, float, float]:
-    """lr at the start, β, and the stability limit; adaptive methods have none, theirs is that of plain descent."""
+def _step_size(sgd: Sgd) -> tuple[float, float, float]:
+    """lr at the start, β, and the stability limit of lr·μ."""
     start = {"k": 0.0, "p": 0.0, "epoch": 0.0, "step": 0.0}
-    lr = evaluate(stage.optimizer.lr, start)
-    if not isinstance(stage.optimizer, Sgd):
-        return lr, 0.0, 2.0
-    beta = evaluate(stage.optimizer.momentum, start)
-    return lr, beta, stable_limit(beta, stage.optimizer.nesterov)
+    beta = evaluate(sgd.momentum, start)
+    return evaluate(sgd.lr, start), beta, stable_limit(beta, sgd.nesterov)
 
 
 def _rounded(value: float) -> Schedule:

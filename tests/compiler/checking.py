@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
-
-from tests.shape_tables import chain, lenet_5, lenet_300_100, resnet50
 
 from prunelang.compiler import catalog as built_in
 from prunelang.compiler.arguments import Parameter, Signature
@@ -14,16 +13,18 @@ from prunelang.compiler.catalog import DataFacts, ModelFacts
 from prunelang.compiler.check import Catalog, TableError, check
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan
 from prunelang.compiler.problem import Constraint, Count, Interval
-from prunelang.compiler.shapes import ShapeTable
+from prunelang.compiler.shapes import Layer, Product, ShapeTable, Tensor
 from prunelang.dsl.diagnostics import Diagnostic, SpecError, render
 from prunelang.dsl.parser import parse
 from prunelang.dsl.spans import Source
 from prunelang.dsl.tree import Spec
+from tests.shape_tables import chain, lenet_5, lenet_300_100, resnet50
 
-TABLES = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5, "resnet50": resnet50}
 MODELS = {
     **built_in.MODELS,
     "unbuildable": ModelFacts(Signature("unbuildable"), lambda _: (784,)),
+    "narrow": ModelFacts(Signature("narrow"), lambda _: (784,)),
+    "tied": ModelFacts(Signature("tied"), lambda _: (784,)),
     "chain": ModelFacts(Signature("chain", (Parameter("layers", "int", 3),)), lambda _: (8,)),
 }
 DATA = {
@@ -41,7 +42,24 @@ def table_of(model: ModelPlan, data: DataPlan) -> ShapeTable:
         raise TableError("its layers do not fit together", "look at `unbuildable`")
     if model.constructor == "chain":
         return chain(int(model.arguments["layers"]))
+    if model.constructor == "narrow":
+        return replace(lenet_300_100(), outputs=(5,))
     return TABLES[model.constructor]()
+
+
+def tied() -> ShapeTable:
+    """Two layers of 8 × 8 that share a kernel, used at 1 and at 3 positions, and a normalisation."""
+    layers = (Layer("a", "linear", "a.weight", "a.bias", 1), Layer("b", "linear", "a.weight", None, 3))
+    tensors = (
+        Tensor("a.weight", (8, 8), "weight", aliases=("b.weight",)),
+        Tensor("a.bias", (8,), "bias"),
+        Tensor("norm.weight", (8,), "norm"),
+        Tensor("norm.mean", (8,), "buffer"),
+    )
+    return ShapeTable("tied()", (784,), layers, tensors, products=(Product("attention", 100),), outputs=(10,))
+
+
+TABLES = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5, "resnet50": resnet50, "tied": tied}
 
 
 def plan_of(text: str, **overrides: str) -> Plan:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.compiler.checking import transcript
-from tests.golden_support import GOLDEN
 
 from prunelang.compiler.codes import CODES, page
+from tests.compiler.checking import transcript
+from tests.golden_support import GOLDEN
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((GOLDEN / "bad" / "check").glob("*.prune"))

@@ -54,10 +54,11 @@ _SOFT = ["auto", "frozen", "minimizing", "epochs", "steps", "sum", "inf", "to", 
 declared_names = st.sampled_from(_PLAIN + _SOFT) | st.from_regex(r"[a-z_][a-z0-9_]{0,6}", fullmatch=True).filter(
     lambda name: name not in RESERVED
 )
-names = declared_names | st.sampled_from(sorted(RESERVED - KEYWORDS))
+names = declared_names | st.sampled_from([*sorted(RESERVED - KEYWORDS), *NORMS])
 words = names | st.sampled_from(sorted(KEYWORDS))
 """Labels, options and attributes."""
 functions = names.filter(lambda name: name not in NORMS)
+"""Of calls in expressions: ``norm0(w)`` is a `Norm` there."""
 units = st.sampled_from(UNITS)
 
 
@@ -105,7 +106,7 @@ def _compound(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
 expressions: st.SearchStrategy[Expr] = st.recursive(
     numbers() | texts.map(Text) | truths | names.map(Name), _compound, max_leaves=5
 )
-calls = st.builds(Call, functions, _arguments(expressions))
+calls = st.builds(Call, names, _arguments(expressions))
 foralls = st.lists(st.builds(ForAll, declared_names, expressions), max_size=2).map(tuple)
 durations = expressions | st.builds(
     Binary,

@@ -72,7 +72,7 @@ def test_round_trip_at_the_counted_length(format: Any, dtype: str, tmp_path: Pat
         assert len(load_file(done.path)) >= len(names)
 
 
-def test_best_is_never_longer(tmp_path: Path) -> None:
+def test_best_mixes_formats_where_that_pays(tmp_path: Path) -> None:
     t = table()
     weights = save_weights(tmp_path / "w", arrays(t, 1), t)
     lengths = {f: export(weights, t, tmp_path / f, f).bytes for f in FORMATS}

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import signal
 import stat
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +75,30 @@ def test_a_write_that_fails_leaves_the_old_file(
     assert caught.value.code == "P510"
     assert names(tmp_path) == ["w"]
     assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
+def test_a_killed_process_leaves_the_old_file(step: str, tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from pathlib import Path
+from prunelang.runtime.files import write_atomically
+die = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+def chunks():
+    yield b"new" * 100_000
+    if {step!r} == "write":
+        die()
+if {step!r} != "write":
+    setattr(os, {step!r}, die)
+write_atomically(Path("w"), chunks())
+"""
+    (tmp_path / "w").write_bytes(b"old")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert (tmp_path / "w").read_bytes() == b"old"
+    assert len(sweep(tmp_path)) == 1
+    assert names(tmp_path) == ["w"]
 
 
 def test_a_check_sees_the_whole_file_and_can_refuse_it(tmp_path: Path) -> None:
@@ -160,11 +188,8 @@ def test_problems_carry_code_message_and_hint() -> None:
 
 
 def test_every_code_is_documented() -> None:
-    import re
-
     runtime = Path(files.__file__).parent
     used: set[str] = set()
     for name in ("files", "weights", "export", "certificate", "verify"):
         used |= set(re.findall(r'FileProblem\(\s*"(P\d+)"', (runtime / f"{name}.py").read_text(encoding="utf-8")))
-    documented: Callable[[str], list[str]] = re.compile(r"P\d+").findall
-    assert used == set(documented(FileProblem.__doc__ or ""))
+    assert used == set(re.findall(r"P\d+", FileProblem.__doc__ or ""))

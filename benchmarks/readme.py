@@ -1,0 +1,137 @@
+"""Writes the measured numbers into the pages that show them, from the `result.json` of each benchmark.
+
+    python -m benchmarks.readme            write
+    python -m benchmarks.readme --check    change nothing; exit with 1 if a page would change
+
+A page has ``<!-- numbers: NAME -->`` and ``<!-- end -->`` around what is written here. A benchmark without a result gets a
+sentence that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "README.md")
+MARKED = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+Json = dict[str, Any]
+
+
+def lenet300(result: Json) -> str:
+    """Test error by method and share of weights: mean over seeds, and the range where there are several."""
+    found = result["summary"]
+    levels = [x for x in ("5%", "2%", "1%") if any(k.endswith(f" at {x}") for k in found)]
+    names = {"lc": "`lc`", "ista": "`ista`", "gradual magnitude": "gradual magnitude", "one-shot + finetune": "one-shot, fine-tuned"}
+    rows = [[shown, *(_error(found.get(f"{name} at {x}")) for x in levels)] for name, shown in names.items()]
+    dense = found["dense at 100%"]
+    return (
+        f"**LeNet-300-100 on MNIST**, test error in % at a share of the 266 200 weights: {result['what'].split(': ')[1]}. Every method "
+        f"starts from the same dense network of a seed ({_error(dense)} %) and has the same budget of 40 epochs. The two in code "
+        "type are specs of this repository; the other two are loops written by hand. Means, with the lowest and highest where "
+        "there are several seeds (in parentheses, how many).\n\n" + _table(["", *levels], rows)
+    )
+
+
+def _error(found: Json | None) -> str:
+    if found is None:
+        return "–"
+    spread = f" [{found['low']:.2f}, {found['high']:.2f}]" if found["seeds"] > 1 else ""
+    return f"{found['mean']:.2f}{spread} ({found['seeds']})"
+
+
+def overhead(result: Json) -> str:
+    """Time of compiled epochs over that of a bare loop."""
+    rows = [
+        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in ("lc", "ista") for over in ("over_bare", "over_bare_fused"))]
+        for name, r in result["networks"].items()
+    ]
+    head = ["network", "bare step", "`lc`", "`lc`, over fused", "`ista`", "`ista`, over fused"]
+    return (
+        "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch 256, "
+        f"{_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the same loop with "
+        "torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
+    )
+
+
+def _ratio(found: Json) -> str:
+    low, high = found["quartiles"]
+    return f"{found['median']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def projection(result: Json) -> str:
+    """Time of exact selection in units of one sum."""
+    rows = [
+        [name, *(f"{r[x]:.1f}" for x in ("min", "median", "max")), f"{r['limit']:g}" if "limit" in r else ""]
+        for name, r in result["ratio_to_sum"].items()
+    ]
+    return (
+        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in units of one `x.sum()` "
+        f"of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is the median that we hold ourselves "
+        "to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
+    )
+
+
+def gpu(result: Json) -> str:
+    """What ran on the accelerator."""
+    rows = [[c["name"], c["outcome"], c["detail"]] for c in result["checks"]]
+    return f"**On {result['device']}**, torch {result['torch']}:\n\n" + _table(["check", "outcome", ""], rows)
+
+
+WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
+    "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "python -m benchmarks.lenet300 --root MNIST"),
+    "overhead": (overhead, "The overhead has no result in this checkout", "python -m benchmarks.overhead --json benchmarks/overhead/result.json"),
+    "projection": (projection, "The projection has no result in this checkout", "python -m benchmarks.projection --json benchmarks/projection/result.json"),
+    "gpu": (gpu, "**Nothing here has been run on a GPU yet.** There is no result in this checkout", "python -m benchmarks.gpu --json benchmarks/gpu/result.json"),
+}
+
+
+def section(name: str, folder: Path = HERE) -> str:
+    """What stands between the marks of a benchmark."""
+    write, missing, command = WRITERS[name]
+    path = folder / name / "result.json"
+    if not path.is_file():
+        return f"{missing}; `{command}` makes one.\n"
+    return write(json.loads(path.read_text(encoding="utf-8"))) + "\n"
+
+
+def written(page: str) -> str:
+    """The text of a page with every section as it should be. Raises KeyError for a benchmark that is not known."""
+    return MARKED.sub(lambda m: m[1] + section(m[2]) + m[4], page)
+
+
+def _where(result: Json) -> str:
+    return f"on {result['device']} with {result['threads']} thread{'' if result['threads'] == 1 else 's'}, torch {result['torch']}"
+
+
+def _grouped(value: int) -> str:
+    return f"{value:,}".replace(",", " ")
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: list[str]) -> int:
+    """0, or with ``--check`` 1 where a page is out of date."""
+    stale = []
+    for page in PAGES:
+        now = page.read_text(encoding="utf-8")
+        if written(now) != now:
+            stale.append(page)
+            if "--check" not in arguments:
+                page.write_text(written(now), encoding="utf-8")
+    if "--check" not in arguments:
+        return 0
+    for page in stale:
+        sys.stderr.write(f"{page.name} shows other numbers than the results: run `python -m benchmarks.readme`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,5 @@
+"""``python -m prunelang`` is ``prune``."""
+
+from prunelang.cli import main
+
+main()

@@ -1,0 +1,274 @@
+"""The graph is the program: an emitted script ends at the weights of the executor, bit for bit.
+
+The scripts of all cases run in one further process, where prunelang cannot be imported.
+"""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from prunelang.api import Program, compile
+from prunelang.compiler.codegen import Emitted, emit
+from prunelang.compiler.codegen.feasible import BALLS, PENALTIES
+from prunelang.emission import data_source, emit_program, symbol_of
+from prunelang.execution import RunOptions, Session
+from prunelang.runtime import operators, registry
+from prunelang.runtime.execute import run
+from prunelang.runtime.zoo.mlp import mlp
+
+SEED = 3
+SGD = "sgd(lr = 0.1 * 0.98^k, momentum = 0.9, nesterov = true)"
+LC = f"lc(steps = 2) with {SGD} for 1 epochs"
+
+
+def spec(
+    constraints: str = "",
+    solver: str = LC,
+    objective: str = "cross_entropy(net)",
+    head: str = "model net = mlp([64, 12, 10])\ndata digits(batch = 128)",
+    finetune: str = "sgd(lr = 0.05 * 0.9^epoch, momentum = 0.9) for 2 epochs",
+) -> str:
+    """A small spec with all three stages."""
+    subject = f"subject to\n    {constraints}\n" if constraints else ""
+    return (
+        f"# Written for a test.\n{head}\nminimize {objective}\n{subject}"
+        f"pretrain with sgd(lr = 0.2 * 0.9^epoch, momentum = 0.9) for 1 epochs\n"
+        f"solve {solver}\nfinetune with {finetune}\nreport accuracy(net)\n"
+    )
+
+
+BUDGET = "sparsity: ‖net.weights‖₀ ≤ 20%"
+EACH = "layer: ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 20%"
+MNIST = 'model net = mlp([784, 6, 10])\ndata mnist(root = "idx", batch = 20, validation = 20%, seed = 4)'
+CASES: dict[str, str] = {
+    "lc": spec(BUDGET),
+    "lc_quadratic_penalty": spec(BUDGET, f"lc(steps = 2, method = penalty, μ = 1e-2 * 2^k) with {SGD} for 1 epochs"),
+    "lc_l0_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₀"),
+    "lc_l1_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₁"),
+    "lc_group_penalty": spec(objective="cross_entropy(net) + 1e-2·group_norm1(net.weights, by = row)"),
+    "lc_nested_budgets": spec('all: ‖net.weights‖₀ ≤ 20%\n    first: ‖net["fc1"].weights‖₀ ≤ 100'),
+    "lc_budget_of_each_layer": spec(EACH),
+    "lc_weighted_budgets": spec("size: bytes(net) ≤ 2 KB\n    " + BUDGET),
+    "lc_kept_layer": spec('rest: ‖net.weights‖₀ ≤ 30%\n    last: net["fc2"].weights ∈ dense'),
+    "lc_n_of_m": spec("cells: net.weights ∈ n_of_m(2, 4)"),
+    "lc_groups": spec("rows: group_norm0(net.weights, by = row) ≤ 15"),
+    "lc_l1_ball": spec("ball: ‖net.weights‖₁ ≤ 20"),
+    "lc_box": spec("box: net.weights ∈ box(-0.3, 0.3)"),
+    "lc_frozen_layer": spec(
+        BUDGET, head='model net = mlp([64, 12, 10])\nfreeze net["fc2"].params\ndata digits(batch = 128)'
+    ),
+    "lc_adamw_in_steps": spec(
+        BUDGET,
+        "lc(steps = 2) with adamw(lr = ramp(1e-2, 1e-3, 0, 1, shape = cosine)) for 7 steps",
+        finetune=("adam(lr = steps(1e-2, [5 steps, 1e-3])) for 15 steps"),
+    ),
+    "admm": spec(BUDGET, f"admm(steps = 3) with {SGD} for 5 steps"),
+    "ista": spec(BUDGET, "ista() with sgd(lr = ramp(0.2, 0.01, 0, 1), momentum = 0.9) for 3 epochs"),
+    "ista_threshold_of_each_layer": spec(EACH, "ista() with sgd(lr = 0.1) for 3 epochs"),
+    "idx_files": spec(BUDGET, f"lc(steps = 2, μ = 0.05 * 2^k) with {SGD} for 1 epochs", head=MNIST)
+    + "report accuracy(net, on = validation)\n",
+    "starting_weights": spec(
+        BUDGET, head='model net = mlp([64, 12, 10]) from "start.safetensors"\ndata digits(batch = 128)'
+    ),
+    "distillation": spec(
+        BUDGET,
+        objective="0.5·cross_entropy(net) + 0.5·distill(net, big, T = 2)",
+        head="model net = mlp([64, 12, 10])\n"
+        'model big = mlp([64, 16, 10]) from "teacher.safetensors" frozen\ndata digits(batch = 128)',
+    ),
+    "own_network_with_normalisation": spec(BUDGET, head="model net = normed()\ndata digits(batch = 128)"),
+}
+
+OWN_NETWORK = """
+import torch
+from torch import nn
+
+try:
+    from prunelang.register import model
+except ImportError:  # in a script that stands alone
+
+    def model(build):
+        return build
+
+
+class Normed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(64, 12, bias=False)
+        self.norm = nn.BatchNorm1d(12)
+        self.fc2 = nn.Linear(12, 10)
+
+    def forward(self, x):
+        return self.fc2(torch.relu(self.norm(self.fc1(x))))
+
+
+@model
+def normed():
+    return Normed()
+"""
+
+RUN_ALL = """
+import importlib.util, runpy, sys, traceback
+from pathlib import Path
+
+sys.modules["prunelang"] = None  # importing it raises from here on
+for folder in sys.argv[1:]:
+    sys.path.insert(0, folder)
+    sys.argv = ["train.py", "--out", str(Path(folder, "trained.safetensors"))]
+    with open(Path(folder, "out.txt"), "w") as out:
+        sys.stdout = out
+        try:
+            runpy.run_path(str(Path(folder, "train.py")), run_name="__main__")
+        except BaseException:
+            traceback.print_exc(file=out)
+    sys.stdout = sys.__stdout__
+    sys.path.remove(folder)
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A case run both ways."""
+
+    executed: Mapping[str, Tensor]
+    emitted: Mapping[str, Tensor] | None
+    output: str
+
+
+def write_inputs(folder: Path) -> None:
+    """The files that the specs name: idx images, weights to start from, a teacher."""
+    generator = torch.Generator().manual_seed(1)
+    (folder / "idx").mkdir()
+    for name, count in (("train", 100), ("t10k", 40)):
+        images = torch.randint(0, 256, (count * 784,), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, 10, (count,), generator=generator, dtype=torch.uint8)
+        heads = (struct.pack(">4B3I", 0, 0, 8, 3, count, 28, 28), struct.pack(">4BI", 0, 0, 8, 1, count))
+        (folder / "idx" / f"{name}-images-idx3-ubyte").write_bytes(heads[0] + bytes(images.tolist()))
+        (folder / "idx" / f"{name}-labels-idx1-ubyte").write_bytes(heads[1] + bytes(labels.tolist()))
+    torch.manual_seed(7)
+    save_file(mlp([64, 12, 10]).state_dict(), folder / "start.safetensors")
+    save_file(mlp([64, 16, 10]).state_dict(), folder / "teacher.safetensors")
+    (folder / "own_networks.py").write_text(OWN_NETWORK)
+
+
+def executed(program: Program, folder: Path) -> tuple[Emitted, dict[str, Tensor]]:
+    """The script of the graph, and the weights that the executor ends at."""
+    session = Session(program.plan, program.folder, RunOptions(out=folder, seed=SEED, dtype="float64"))
+    emitted = emit(
+        session.graph,
+        program.plan,
+        network=symbol_of(registry.models[program.plan.model.constructor].factory),
+        data=data_source(program.plan, program.folder),
+        seed=SEED,
+        dtype="float64",
+        teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in program.plan.teachers},
+    )
+    run(session.machine(lambda event: None, lambda: False))
+    return emitted, {n: t.detach().clone() for n, t in session.model.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Outcome]]:
+    """Every case, executed here and emitted there."""
+    root = tmp_path_factory.mktemp("emitted")
+    weights: dict[str, dict[str, Tensor]] = {}
+    torch.use_deterministic_algorithms(True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, text in CASES.items():
+            folder = root / name
+            folder.mkdir()
+            write_inputs(folder)
+            patch.chdir(folder)
+            if "normed()" in text:
+                registry.load_user_code(folder / "own_networks.py")
+            (folder / "case.prune").write_text(text)
+            emitted, weights[name] = executed(compile(folder / "case.prune", dtype="float64"), folder)
+            absolute = emitted.script.replace('Path("', f'Path("{folder}/')  # all scripts run in one process
+            (folder / "train.py").write_text(absolute)
+            for file, content in emitted.sidecar.items():
+                (folder / file).write_bytes(content)
+    folders = [str(root / name) for name in CASES]
+    subprocess.run([sys.executable, "-I", "-c", RUN_ALL, *folders], check=True, cwd=root, timeout=100)
+
+    def outcome(name: str) -> Outcome:
+        file = root / name / "trained.safetensors"
+        output = (root / name / "out.txt").read_text()
+        return Outcome(weights[name], load_file(file) if file.exists() else None, output)
+
+    yield {name: outcome(name) for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_script_ends_at_the_weights_of_the_executor_bit_for_bit(name: str, outcomes: Mapping[str, Outcome]) -> None:
+    outcome = outcomes[name]
+    assert outcome.emitted is not None, outcome.output
+    assert outcome.emitted.keys() == outcome.executed.keys()
+    for tensor, value in outcome.executed.items():
+        assert bits(outcome.emitted[tensor]) == bits(value), f"{tensor}\n{outcome.output}"
+
+
+def bits(tensor: Tensor) -> tuple[torch.dtype, torch.Size, bytes]:
+    """A tensor by its bytes, −0.0 as the 0.0 that a file holds."""
+    clean = torch.where(tensor == 0, 0, tensor) if tensor.is_floating_point() else tensor
+    return tensor.dtype, tensor.shape, clean.contiguous().numpy().tobytes()
+
+
+def test_training_changed_the_weights(outcomes: Mapping[str, Outcome]) -> None:
+    """Equality of scripts that do nothing would prove nothing."""
+    ends = {bits(outcomes[name].executed["fc1.weight"])[2] for name in CASES}
+    assert len(ends) == len(CASES)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("lc", ["sparsity: 177 ≤ 177"]),
+        ("lc_nested_budgets", ["first: 100 ≤ 100", "all: 177 ≤ 177"]),
+        ("lc_n_of_m", ["cells: 2 ≤ 2 of every 4"]),
+        ("lc_groups", ["rows: 15 groups ≤ 15"]),
+        ("lc_box", ["box: 0.3 ≤ 0.3"]),
+        ("ista", ["sparsity: 177 ≤ 177", "accuracy(net) on test: "]),
+    ],
+)
+def test_the_script_prints_a_line_per_constraint(name: str, lines: list[str], outcomes: Mapping[str, Outcome]) -> None:
+    printed = outcomes[name].output.splitlines()
+    for line in lines:
+        assert any(p.startswith(line) for p in printed), outcomes[name].output
+
+
+def test_a_seed_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The face emits the same script, with the seed that is asked for."""
+    monkeypatch.chdir(tmp_path)
+    emitted = emit_program(compile(CASES["lc"], dtype="float64"), seed=11)
+    assert 'parser.add_argument("--seed", type=int, default=11' in emitted.script
+    assert list(emitted.sidecar) == ["digits.safetensors"]
+
+
+@pytest.mark.parametrize("name", BALLS)
+def test_balls_are_those_of_the_executor(name: str) -> None:
+    module, kind, arguments = BALLS[name]
+    assert same_operator(operators.ball(name, 0.5), module, kind, arguments.format(0.5))
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_are_those_of_the_executor(name: str) -> None:
+    module, kind, arguments = PENALTIES[name]
+    assert same_operator(operators.penalty(name, 0.5, "row"), module, kind, arguments.format("0.5", "'row'"))
+
+
+def same_operator(found: object, module: str, kind: str, arguments: str) -> bool:
+    import importlib
+    from ast import literal_eval
+
+    factory: Callable[..., object] = getattr(importlib.import_module(f"prunelang.runtime.prox.{module}"), kind)
+    return found == factory(*literal_eval(f"({arguments},)"))
