@@ -3,8 +3,8 @@
     python -m benchmarks.readme            write
     python -m benchmarks.readme --check    change nothing; exit with 1 if a page would change
 
-A page has ``<!-- numbers: NAME -->`` and ``<!-- end -->`` around what is written here. A benchmark without a result gets a
-sentence that says so.
+A page has ``<!-- numbers: NAME -->`` and ``<!-- end -->`` around what is written here. A benchmark without a result gets
+a sentence that says so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,13 @@ from typing import Any
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+METHODS = {
+    "lc": "`lc`",
+    "ista": "`ista`",
+    "gradual magnitude": "gradual magnitude",
+    "one-shot + finetune": "one-shot, fine-tuned",
+}
+OVERS = ("over_bare", "over_bare_fused")
 Json = dict[str, Any]
 
 
@@ -26,14 +33,13 @@ def lenet300(result: Json) -> str:
     """Test error by method and share of weights: mean over seeds, and the range where there are several."""
     found = result["summary"]
     levels = [x for x in ("5%", "2%", "1%") if any(k.endswith(f" at {x}") for k in found)]
-    names = {"lc": "`lc`", "ista": "`ista`", "gradual magnitude": "gradual magnitude", "one-shot + finetune": "one-shot, fine-tuned"}
-    rows = [[shown, *(_error(found.get(f"{name} at {x}")) for x in levels)] for name, shown in names.items()]
-    dense = found["dense at 100%"]
+    rows = [[shown, *(_error(found.get(f"{name} at {x}")) for x in levels)] for name, shown in METHODS.items()]
     return (
-        f"**LeNet-300-100 on MNIST**, test error in % at a share of the 266 200 weights: {result['what'].split(': ')[1]}. Every method "
-        f"starts from the same dense network of a seed ({_error(dense)} %) and has the same budget of 40 epochs. The two in code "
-        "type are specs of this repository; the other two are loops written by hand. Means, with the lowest and highest where "
-        "there are several seeds (in parentheses, how many).\n\n" + _table(["", *levels], rows)
+        "**LeNet-300-100 on MNIST**: test error in % at a share of the 266 200 weights. Every method starts from the same "
+        f"dense network of a seed (test error {found['dense at 100%']['mean']:.2f} %, after 20 epochs), sees the same "
+        "batches of 256, and has the same budget of 40 epochs. The methods in code type are specs of this repository; the "
+        "others are loops written by hand. Means over seeds, the lowest and highest in brackets, in parentheses how many."
+        "\n\n" + _table(["", *levels], rows)
     )
 
 
@@ -47,14 +53,14 @@ def _error(found: Json | None) -> str:
 def overhead(result: Json) -> str:
     """Time of compiled epochs over that of a bare loop."""
     rows = [
-        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in ("lc", "ista") for over in ("over_bare", "over_bare_fused"))]
+        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in ("lc", "ista") for over in OVERS)]
         for name, r in result["networks"].items()
     ]
     head = ["network", "bare step", "`lc`", "`lc`, over fused", "`ista`", "`ista`, over fused"]
     return (
-        "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch 256, "
-        f"{_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the same loop with "
-        "torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
+        "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch "
+        f"256, {_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the same "
+        "loop with torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
     )
 
 
@@ -70,9 +76,9 @@ def projection(result: Json) -> str:
         for name, r in result["ratio_to_sum"].items()
     ]
     return (
-        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in units of one `x.sum()` "
-        f"of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is the median that we hold ourselves "
-        "to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
+        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in units of "
+        f"one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is what the "
+        "median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
     )
 
 
@@ -83,19 +89,23 @@ def gpu(result: Json) -> str:
 
 
 WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
-    "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "python -m benchmarks.lenet300 --root MNIST"),
-    "overhead": (overhead, "The overhead has no result in this checkout", "python -m benchmarks.overhead --json benchmarks/overhead/result.json"),
-    "projection": (projection, "The projection has no result in this checkout", "python -m benchmarks.projection --json benchmarks/projection/result.json"),
-    "gpu": (gpu, "**Nothing here has been run on a GPU yet.** There is no result in this checkout", "python -m benchmarks.gpu --json benchmarks/gpu/result.json"),
+    "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "--root MNIST_FOLDER"),
+    "overhead": (overhead, "The overhead has no result in this checkout", "--json benchmarks/overhead/result.json"),
+    "projection": (
+        projection,
+        "The projection has no result in this checkout",
+        "--json benchmarks/projection/result.json",
+    ),
+    "gpu": (gpu, "**Nothing here has been run on a GPU yet**", "--json benchmarks/gpu/result.json"),
 }
 
 
 def section(name: str, folder: Path = HERE) -> str:
     """What stands between the marks of a benchmark."""
-    write, missing, command = WRITERS[name]
+    write, missing, arguments = WRITERS[name]
     path = folder / name / "result.json"
     if not path.is_file():
-        return f"{missing}; `{command}` makes one.\n"
+        return f"{missing}; `python -m benchmarks.{name} {arguments}` makes one.\n"
     return write(json.loads(path.read_text(encoding="utf-8"))) + "\n"
 
 
@@ -105,7 +115,8 @@ def written(page: str) -> str:
 
 
 def _where(result: Json) -> str:
-    return f"on {result['device']} with {result['threads']} thread{'' if result['threads'] == 1 else 's'}, torch {result['torch']}"
+    threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
+    return f"on {result['device']} with {threads}, torch {result['torch']}"
 
 
 def _grouped(value: int) -> str:

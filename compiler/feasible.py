@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from math import inf
 from typing import Any
 
 from prunelang.compiler.graph import Feasible, Part
@@ -34,7 +33,6 @@ from prunelang.compiler.problem import (
     GroupCount,
     Interval,
     Kept,
-    Named,
     NofM,
     Problem,
     VectorNorm,
@@ -90,6 +88,8 @@ def _part(members: tuple[Constraint, ...], problem: Problem, table: ShapeTable) 
     except ValueError as error:  # a bound that cannot be stated, or two that cross
         raise NoProjection(members, str(error)) from error
     balls = [(c, *ball) for c in members for ball in _balls(c)]
+    if not bounds and not balls:
+        raise NoProjection(members, "no projection is known for this kind of constraint")
     if all(isinstance(b, Pinned) for b in bounds) and not balls:
         return None  # nothing to project: every position is kept
     if balls:
@@ -151,11 +151,6 @@ def _balls(c: Constraint) -> Iterator[tuple[str, float]]:
     match c.function, c.set:
         case VectorNorm(name=name, power=power), Interval(_, upper) if upper is not None:
             yield (f"{name}_squared" if power == 2 else name), float(upper)
-        case Entries(), Named(name="box", arguments=arguments):
-            low, high = dict(arguments).get("lo", -inf), dict(arguments).get("hi", inf)
-            if -float(low) != float(high):
-                raise NoProjection((c,), "only boxes symmetric around 0 are projected in this version")
-            yield "norminf", float(high)
 
 
 def _check_balls(
@@ -173,4 +168,6 @@ def _check_balls(
     plain = len(bounds) == len(counts) == 1 and set(counts[0].coefficients.values()) == {1} and counts[0].lower is None
     same = plain and set(counts[0].coefficients) == set(tensors) == set(tensors_of(owners[0].function))
     if not same:
-        raise NoProjection(members, "a norm ball is projected together with one plain ‖·‖₀ bound over the same tensors only")
+        raise NoProjection(
+            members, "a norm ball is projected together with one plain ‖·‖₀ bound over the same tensors only"
+        )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, count
 from typing import TypeVar
 
+from prunelang.compiler.bridges import bridge
 from prunelang.compiler.feasible import feasible_set
 from prunelang.compiler.graph import (
     Batches,
@@ -19,6 +20,7 @@ from prunelang.compiler.graph import (
     Level,
     Loss,
     Optimizer,
+    Outer,
     Phase,
     ProjectBalls,
     Quadratic,
@@ -33,8 +35,9 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Entries, Kept, Measured, Term, tensors_of
+from prunelang.compiler.problem import Measured, Problem, Term
 from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
+from prunelang.compiler.solvers.base import Solver, compressed
 
 RECALIBRATION_BATCHES = 100
 StateT = TypeVar("StateT", bound=State)
@@ -49,19 +52,18 @@ class Lowering:
     state: list[State] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)  # of the phase under construction
     stage: StagePlan = field(init=False)
+    problem: Problem = field(init=False)  # as the solver at hand sees it, after bridges
+
+    def __post_init__(self) -> None:
+        self.problem = self.plan.problem
 
     # ── facts ──
 
     @property
     def constrained(self) -> tuple[str, ...]:
         """Tensors that a structural constraint or a penalty speaks of and that are trained, in table order."""
-        named: set[str] = set()
-        for c in self.plan.problem.constraints:
-            if c.structural and not (isinstance(c.function, Entries) and isinstance(c.set, Kept)):
-                named |= set(tensors_of(c.function))
-        for t in self.plan.problem.objective.terms:
-            named |= set(tensors_of(t.function))
-        return tuple(t.name for t in self.plan.table.tensors if t.name in named - self.plan.problem.frozen)
+        named = compressed(self.plan.problem)
+        return tuple(t.name for t in self.plan.table.tensors if t.name in named)
 
     @property
     def rest(self) -> tuple[str, ...]:
@@ -81,7 +83,7 @@ class Lowering:
 
     def feasible(self) -> Feasible:
         """The structural constraints as independent parts."""
-        return feasible_set(self.plan.problem, self.plan.table)
+        return feasible_set(self.problem, self.plan.table)
 
     # ── building ──
 
@@ -170,11 +172,14 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
     solved = False
     for stage in plan.stages:
         low.stage, low.steps = stage, []
-        if stage.solver is not None:
+        if stage.solver is None:
+            low.steps.append(_ordinary(low, solved))
+        elif low.constrained or stage.solver.sparsifies:
+            low.problem = bridge(plan.problem, stage.solver.constraints).problem
             stage.solver.lower(low)
             solved = True
         else:
-            low.steps.append(_ordinary(low, solved))
+            low.steps.append(_idle(low, stage.solver))
         if low.buffers and stage.kind != "pretrain":
             low.steps.append(Recalibrate("buffers", min(low.batches, RECALIBRATION_BATCHES)))
         program.append(Phase(stage.kind, tuple(low.steps)))
@@ -191,3 +196,9 @@ def _ordinary(low: Lowering, solved: bool) -> Batches:
     balls = tuple(p for p in low.feasible().parts if p.balls)
     after = (ProjectBalls("W", Feasible(balls)),) if balls else ()
     return low.descend(of, support="m", after=after, counted="W")
+
+
+def _idle(low: Lowering, solver: Solver) -> Step:
+    """A solve without anything to compress: what is left of it is training, with the same clocks."""
+    loop = low.descend(("rest",))
+    return Outer(int(getattr(solver, "steps", 1)), (loop,)) if solver.outer else loop

@@ -16,7 +16,6 @@ from pydantic.fields import FieldInfo
 
 from prunelang.compiler.schedule import Schedule, constant, exact
 
-
 Numeric = float | int | str
 
 

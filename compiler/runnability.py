@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from prunelang.compiler.bridges import bridge
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Term
-from prunelang.compiler.solvers.base import Refusal, family, set_family, solvers
+from prunelang.compiler.solvers.base import Refusal, solvers
 from prunelang.dsl.diagnostics import Diagnostic, Label
 
 
 def runnability(plan: Plan) -> tuple[Diagnostic, ...]:
     """An error for everything that the solver of a stage does not take, with the solvers that would."""
-    found = [d for stage in plan.stages for d in (*_refused(stage, plan.problem), *_unmet(stage))]
+    found = [d for stage in plan.stages for d in (*_refused(stage, plan.problem), *_unmet(stage), *_idle(stage, plan))]
     if not found and any(stage.solver is not None for stage in plan.stages):
         found += _projections(plan)
     return tuple(found)
+
+
+def _idle(stage: StagePlan, plan: Plan) -> Iterator[Diagnostic]:
+    """A stage that has nothing to change."""
+    trained = {t.name for t in plan.table.tensors if t.role != "buffer"} - plan.problem.frozen
+    if not trained:
+        yield Diagnostic(
+            "P409", "error", "there is nothing to train: every tensor of the network is frozen", stage.span
+        )
 
 
 def _unmet(stage: StagePlan) -> Iterator[Diagnostic]:
@@ -41,7 +51,7 @@ def _projections(plan: Plan) -> Iterator[Diagnostic]:
     if uneven:
         return
     try:
-        feasible_set(plan.problem, plan.table)
+        feasible_set(solved_problem(plan), plan.table)
     except NoProjection as refused:
         first, *others = refused.constraints
         yield Diagnostic(
@@ -65,7 +75,7 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
         return
     for refusal in stage.solver.refusals(problem):
         subject = refusal.subject
-        takers = [] if subject is None else [w for w in takers_of(subject) if w != stage.solver.word]
+        takers = [] if subject is None else takers_of(subject, problem)
         who = f"{' and '.join(f'`{w}`' for w in takers)} would take it" if takers else "no solver takes it yet"
         yield Diagnostic(
             "P414",
@@ -76,12 +86,21 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
         )
 
 
-def takers_of(subject: Constraint | Term) -> list[str]:
-    """The solvers that declare to take a constraint or a penalty."""
-    if isinstance(subject, Constraint):
-        pair = (family(subject.function), set_family(subject))
-        return [w for w, s in solvers().items() if pair in s.constraints]
-    return [w for w, s in solvers().items() if family(subject.function) in s.penalties]
+def solved_problem(plan: Plan) -> Problem:
+    """The problem as the first solver sees it."""
+    takes = next((s.solver.constraints for s in plan.stages if s.solver is not None), frozenset())
+    return bridge(plan.problem, takes).problem
+
+
+def takers_of(subject: Constraint | Term, problem: Problem) -> list[str]:
+    """The solvers that do not refuse a constraint or a penalty of this problem."""
+    refused = {w: {_name(r.subject) for r in s.model_construct().refusals(problem)} for w, s in solvers().items()}
+    return [word for word, names in refused.items() if _name(subject) not in names]
+
+
+def _name(subject: Constraint | Term | None) -> str:
+    """What stays the same of a subject when a bridge rewrites it."""
+    return "" if subject is None else subject.label if isinstance(subject, Constraint) else subject.text
 
 
 __all__ = ["Refusal", "runnability", "takers_of"]

@@ -305,6 +305,15 @@ MISTAKES: tuple[Callable[[Situation], Problem | None], ...] = (
 )
 
 
+def explain(situation: Situation) -> Problem:
+    """What to say. Never fails: every state of the parser and every token get a message in words."""
+    for mistake in MISTAKES:
+        problem = mistake(situation)
+        if problem is not None:
+            return problem
+    return Problem(unexpected(situation))
+
+
 def _near(word: str, candidates: list[str]) -> str | None:
     if _MEANT.get(word.lower()) in candidates:
         return _MEANT[word.lower()]

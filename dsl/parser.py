@@ -118,7 +118,9 @@ class _Run:
                 fed = self._automaton.feed(kind, token, token.start, token.end)
             except TooDeep as part:
                 hint = "name a part of it with `let`, or write a sum over a set: `sum(e for l in S)`"
-                self._report(error("P125", "this expression is too long", part.start, part.end, hint=hint))
+                self._report(
+                    error("P125", "this expression is too long or nested too deeply", part.start, part.end, hint=hint)
+                )
                 i = self._skip(i)
                 continue
             if not fed:
@@ -153,7 +155,8 @@ class _Run:
 
     def _recover(self, i: int) -> int:
         """Say why token i cannot follow; the index to go on at."""
-        from prunelang.dsl.syntax_errors import Situation, explain  # only ever needed once something is wrong
+        from prunelang.dsl.mistakes import explain  # only ever needed once something is wrong
+        from prunelang.dsl.syntax_errors import Situation
 
         self._lost.append(self._tokens[i].start)
         end = next(j for j in range(i, len(self._tokens)) if self._tokens[j].kind in (LINE_END, END))

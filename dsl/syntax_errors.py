@@ -1,7 +1,7 @@
 """Syntax errors in words: what was expected, what was found, and what would help.
 
-`explain` asks mistakes.py first whether this is a mistake that people make; if not, it says what could come next. No
-message names a terminal of the grammar: `WORDING` has words for each.
+`unexpected` says what could come next; mistakes.py knows better where people make the mistake often. No message names
+a terminal of the grammar: `WORDING` has words for each.
 """
 
 from __future__ import annotations
@@ -137,17 +137,6 @@ class Problem:
     repair: list[Token] | None = None
     at: int = 0
     length: int = 0
-
-
-def explain(situation: Situation) -> Problem:
-    """Never fails: every state of the parser and every token get a message in words."""
-    from prunelang.dsl.mistakes import MISTAKES
-
-    for mistake in MISTAKES:
-        problem = mistake(situation)
-        if problem is not None:
-            return problem
-    return Problem(unexpected(situation))
 
 
 def unexpected(situation: Situation, hint: str | None = None) -> Diagnostic:

@@ -25,6 +25,9 @@ FORMAT_VERSION = "1.0"
 SAID = ("DataUnavailable", "FileProblem", "RegistryError", "UnknownName", "ArgumentError")
 """Errors about data, files and names. They are known by name, since importing some of them would import torch."""
 
+NEEDED = ("torch", "numpy", "safetensors", "sklearn", "rich")
+"""Packages that some commands do without, so that an installation can lack them."""
+
 
 class Failure(Exception):
     """A failure that is no bug: a sentence, its exit code, and what to do."""
@@ -72,6 +75,8 @@ def _unexpected(error: Exception) -> Exit:
         stable = getattr(error, "code", None)
         message = getattr(error, "message", str(error))
         return say(Exit.SPEC, f"error[{stable}]: {message}" if stable else message, getattr(error, "hint", None) or "")
+    if isinstance(error, ModuleNotFoundError) and error.name in NEEDED:
+        return say(Exit.USAGE, f"this needs {error.name}, which is not installed")
     where = _in_user_code(error.__traceback__)
     if where is not None:
         return say(Exit.SPEC, f"the code given with --with failed in {where}: {type(error).__name__}: {error}")

@@ -41,8 +41,10 @@ def emit_program(program: Program, *, seed: int = 0) -> Emitted:
 
 def write_script(emitted: Emitted, output: Path) -> list[Path]:
     """Write the script and its sidecar files into the same folder; the paths, the script's first."""
-    written = [write_text(Path(output.name), emitted.script, root=output.parent)]
-    return written + [write_atomically(output.parent / name, content) for name, content in emitted.sidecar.items()]
+    write_text(Path(output.name), emitted.script, root=output.parent)
+    for name, content in emitted.sidecar.items():
+        write_atomically(Path(name), content, root=output.parent)
+    return [output, *(output.with_name(name) for name in emitted.sidecar)]
 
 
 def symbol_of(factory: Any) -> Symbol:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prunelang.compiler.bridges import bridge
 from prunelang.compiler.graph import Graph, listing, to_json
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
@@ -184,7 +185,9 @@ class Session:
             c.label: _measurement(self.measure(c.function)) for c in constraints if isinstance(c.function, Measured)
         }
         gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels}
-        prices = {k: Price(v, "multiplier") for k, v in machine.multipliers.items()}
+        takes = next((s.solver.constraints for s in self.plan.stages if s.solver is not None), frozenset())
+        seen = bridge(self.plan.problem, takes)
+        prices = {k: Price(seen.price(k, v), "multiplier") for k, v in machine.multipliers.items()}
         known = Known(out, self.plan, self.options, measured, prices, gaps)
         certificate = known.certify()
         items = tuple(self._item(item, certificate, known) for item in self.plan.report)

@@ -69,7 +69,7 @@ def code_json(subject: str) -> dict[str, Any]:
 def _spec(program: Program) -> str:
     from prunelang.dsl.formatter import format_spec
 
-    return format_spec(program.plan.spec)
+    return format_spec(program.plan.source.text)
 
 
 def _problem(program: Program) -> str:

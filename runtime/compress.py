@@ -114,8 +114,8 @@ def _factor(m: Machine, sign: int, level: str | None) -> float:
 @torch.no_grad()
 def project_balls(step: ProjectBalls, m: Machine) -> None:
     for part in step.onto.parts:
-        for name, radius in part.balls:
-            ball(name, radius).project_(m.view(step.target, part.tensors))
+        for name, bound in part.balls:
+            kernels.shrink_(m.view(step.target, part.tensors), name, bound)
 
 
 @torch.no_grad()

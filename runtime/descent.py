@@ -32,6 +32,7 @@ class Descent:
         self.after = after
         self.terms = [(x.weight, m.criterion(x)) for x in head.losses]
         self.losses: list[tuple[float, Criterion]] = []
+        self.weighs_each_step = any(clock.clocks_of(x.weight) & {"step", "p"} for x in head.losses)
         self.latents = [(m.values[m_of(m, name)], m.values[name]) for name in head.latents]
         self.support = self._support(head)
         self._options(loop.optimizer)
@@ -87,15 +88,20 @@ class Descent:
 
     def begin_epoch(self) -> None:
         self.m.model.train()
-        self.losses = [(self.m.value(weight), criterion) for weight, criterion in self.terms]
+        self._weigh()
         self._set(self.each_epoch)
         self.total.zero_()
         self.count = 0
+
+    def _weigh(self) -> None:
+        self.losses = [(self.m.value(weight), criterion) for weight, criterion in self.terms]
 
     def step(self, x: Tensor, y: Tensor, p_after: float) -> None:
         """Forward, backward, closed-form gradients, masked update, and what follows every step."""
         if self.each_step:
             self._set(self.each_step)
+        if self.weighs_each_step:
+            self._weigh()
         loss = self._loss(x, y)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         detached = loss.detach()
@@ -125,14 +131,14 @@ class Descent:
     @torch.no_grad()
     def _closed_form(self) -> None:
         for weights, constant, mu, rides in self.pulls:
-            grads = [w.grad for w in weights]
+            grads = kernels.gradients(weights)
             if rides:
-                kernels.subtract_(grads, constant)  # type: ignore[arg-type]  # backward has just set them
+                kernels.subtract_(grads, constant)
             else:
-                kernels.add_pull_(grads, weights, constant, mu)  # type: ignore[arg-type]
+                kernels.add_pull_(grads, weights, constant, mu)
         if self.support is not None:
             weights, mask = self.support
-            kernels.restrict_([w.grad for w in weights], mask)  # type: ignore[misc]
+            kernels.restrict_(kernels.gradients(weights), mask)
         for weights, theta in self.latents:
             for w, t in zip(weights, theta, strict=True):
                 t.grad = w.grad

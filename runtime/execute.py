@@ -94,11 +94,11 @@ def _(step: Batches, m: Machine) -> None:
         epoch += 1
         m.clocks["p"] = start + (end - start) * done / total
         descent.end_epoch()
-        if m.stop():
-            raise Interrupted
+        m.keep_good()
         for inner in step.each_epoch:
             execute(inner, m)
-        m.keep_good()
+        if m.stop():
+            raise Interrupted
     descent.close()
 
 

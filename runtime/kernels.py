@@ -13,6 +13,14 @@ import torch
 from torch import Tensor
 
 
+def gradients(weights: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of the weights; 0 for a tensor that the loss does not reach, so that a pull still moves it."""
+    for w in weights:
+        if w.grad is None:
+            w.grad = torch.zeros_like(w)
+    return [w.grad for w in weights if w.grad is not None]
+
+
 def add_pull_(grads: list[Tensor], weights: list[Tensor], constant: list[Tensor], mu: float) -> None:
     """``g ← g + μW − c`` with ``c = μt``: the gradient of μ/2‖W − t‖², for optimisers without coupled decay."""
     torch._foreach_add_(grads, weights, alpha=mu)
@@ -80,4 +88,45 @@ def anchored(p: float, course: tuple[float, float, float, float], reach: float) 
     if p0 >= reach:
         return d0 + (q - d0) * min(1.0, (p - p0) / span)
     f, f0 = s_lats(p / reach), s_lats(p0 / reach)
-    return d0 + (q - d0) * (f - f0) / (1.0 - f0)
+    return d0 + (q - d0) * (f - f0) / (1.0 - f0) if f0 < 1.0 else q  # f reaches 1 a few roundings before p = r
+
+
+NEWTON_STEPS = 8  # of the threshold of an ℓ1 ball; what they leave over is met by a factor
+
+
+def shrink_(x: Sequence[Tensor], norm: str, bound: float) -> None:
+    """Moves x into the ball {f ≤ bound}, f one of norm1, norm2, norm2_squared, norminf, without the host waiting.
+
+    Up to rounding it is the projection: ‖·‖₂ a factor, ‖·‖∞ a clamp, ‖·‖₁ soft thresholding at the t that Newton's
+    method finds, then a factor. The target lies 16 roundings inside, so that the exact norm of the result is at most
+    the bound.
+    """
+    inside = 1.0 - 16.0 * max(torch.finfo(t.dtype).eps for t in x)
+    if norm == "norminf":
+        for t in x:
+            t.clamp_(-bound * inside, bound * inside)
+        return
+    radius = bound**0.5 if norm == "norm2_squared" else bound
+    if norm == "norm1":
+        t = _soft_threshold(x, radius * inside)
+        for v in x:
+            v.copy_(torch.sign(v) * torch.clamp_min(v.abs() - t.to(v.dtype), 0.0))
+    length = _length(x, 1 if norm == "norm1" else 2)
+    torch._foreach_mul_(list(x), torch.clamp_max(radius * inside / length, 1.0))
+
+
+def _length(x: Sequence[Tensor], order: int) -> Tensor:
+    """‖x‖ in float64, at least the smallest positive number."""
+    norms = [torch.linalg.vector_norm(v, order, dtype=torch.float64) for v in x]
+    return torch.linalg.vector_norm(torch.stack(norms), order).clamp_min(torch.finfo(torch.float64).tiny)
+
+
+def _soft_threshold(x: Sequence[Tensor], radius: float) -> Tensor:
+    """t ≥ 0 with Σ (|x| − t)₊ ≥ radius, equal once Newton's method has settled; 0 inside the ball."""
+    t = torch.zeros((), dtype=torch.float64, device=x[0].device)
+    for _ in range(NEWTON_STEPS):
+        over = [v.abs() > t for v in x]
+        count = torch.stack([o.sum() for o in over]).sum().clamp_min(1)
+        total = torch.stack([(v.abs() * o).sum(dtype=torch.float64) for v, o in zip(x, over, strict=True)]).sum()
+        t = torch.maximum(t, (total - radius) / count)
+    return t

@@ -23,10 +23,10 @@ def nll(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """``mean (outputs − targets)²``; integer targets are one-hot encoded."""
+    """``mean (outputs − targets)²``; integer targets are one-hot encoded, one number per sample may miss its axis."""
     if not targets.is_floating_point():
-        targets = F.one_hot(targets, outputs.shape[-1]).to(outputs.dtype)
-    return F.mse_loss(outputs, targets)
+        targets = F.one_hot(targets, outputs.shape[-1])
+    return F.mse_loss(outputs, targets.to(outputs.dtype).view_as(outputs))
 
 
 def distill(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:

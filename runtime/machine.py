@@ -133,9 +133,11 @@ class Machine:
         """The optimizer of a loop: fresh at each entry, or kept."""
         node = self.nodes[name]
         assert isinstance(node, Optimizer)
-        if node.policy == "kept" and name in self.optimizers:
-            return self.optimizers[name]
         options = {k: v if isinstance(v, bool) else self.value(v) for k, v in node.options.items()}
+        if node.policy == "kept" and name in self.optimizers:
+            for group in self.optimizers[name].param_groups:
+                group.update({k: v for k, v in options.items() if k in group})
+            return self.optimizers[name]
         groups = [{"params": self.values[s], "name": s} for s in node.of if self.values[s]]
         self.optimizers[name] = build(node.algorithm, groups, options)
         return self.optimizers[name]
@@ -159,7 +161,11 @@ def build(algorithm: str, groups: list[dict[str, Any]], options: Mapping[str, An
     """torch's optimizer of that name. Fused: one kernel per step, and a device flag can mask the update."""
     rest = dict(options)
     if algorithm == "sgd":
-        return torch.optim.SGD(groups, fused=True, **rest)
+        sgd = torch.optim.SGD(groups, fused=True, **rest)
+        if rest["momentum"]:  # v = 0: a first step that is masked would leave torch's own v unset
+            for p in (p for group in groups for p in group["params"]):
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
     betas = (rest.pop("beta1"), rest.pop("beta2"))
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[algorithm]
     return kind(groups, betas=betas, fused=True, **rest)

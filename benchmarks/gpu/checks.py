@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,14 @@ class Sizes:
 
 
 FULL = Sizes((), 512, 5, 20, 5, NETWORKS, 15, 25_500_000)
-REHEARSAL = Sizes(("-k", "separable and l1_penalty"), 16, 1, 2, 1, {"tiny": ("mlp([784, 8, 10])", 512)}, 2, 4096)
+REHEARSAL = Sizes(("-k", "separable and l1_penalty"), 16, 1, 2, 1, {"tiny": ("mlp([784, 8, 10])", 512)}, 3, 4096)
 
 
 def run_all(device: str, sizes: Sizes) -> tuple[list[Check], dict[str, Any]]:
     """Every check in turn, and what was measured on the way; one that raises has failed, and the rest still run."""
     measured: dict[str, Any] = {}
     work: list[tuple[str, Callable[[], str]]] = [("laws of the operators", lambda: laws(device, sizes))]
-    for solver in SOLVERS:
-        work.append((f"run, {solver}", lambda solver=solver: solve(device, solver, sizes)))  # type: ignore[misc]
+    work += [(f"run, {solver}", partial(solve, device, solver, sizes)) for solver in SOLVERS]
     work.append(("overhead", lambda: overhead(device, sizes, measured)))
     work.append(("projection", lambda: projection(device, sizes, measured)))
     return [attempt(name, check) for name, check in work], measured
@@ -95,16 +95,16 @@ def laws(device: str, sizes: Sizes) -> str:
     counts = re.findall(r"\d+ (?:passed|failed|error|skipped)", done.stdout)
     if done.returncode:
         failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
-        raise Failed(", ".join(counts) + f"; first {failed[0]}" if failed else (done.stderr or done.stdout)[-300:].strip())
+        end = (done.stderr or done.stdout)[-300:].strip()
+        raise Failed(", ".join(counts) + f"; first {failed[0]}" if failed else end)
     return ", ".join(counts)
 
 
 def solve(device: str, solver: str, sizes: Sizes) -> str:
     """A whole run. On CUDA any wait of the host for the device inside a step of the inner loop raises."""
     inner = sizes.steps if solver == "ista" else 1
-    text = SPEC.format(
-        width=sizes.width, before=sizes.before, inner=inner, after=sizes.after, solver=SOLVERS[solver].format(steps=sizes.steps)
-    )
+    how = SOLVERS[solver].format(steps=sizes.steps)
+    text = SPEC.format(width=sizes.width, before=sizes.before, inner=inner, after=sizes.after, solver=how)
     with tempfile.TemporaryDirectory() as out, watched_steps(device) as count:
         solution = prunelang.compile(text).run(out, device=device)
     if solution.failure or not solution.feasible:
@@ -153,8 +153,8 @@ def overhead(device: str, sizes: Sizes, measured: dict[str, Any]) -> str:
             for name, (model, samples) in sizes.networks.items()
         }
     measured["overhead"] = found
-    shown = (f"{n}: lc {r['over_bare']['lc']['median']}, ista {r['over_bare']['ista']['median']}" for n, r in found.items())
-    return "; ".join(shown) + " times a bare loop"
+    medians = {n: {loop: x["median"] for loop, x in r["over_bare"].items()} for n, r in found.items()}
+    return "; ".join(f"{n}: lc {m['lc']}, ista {m['ista']}" for n, m in medians.items()) + " times a bare loop"
 
 
 def projection(device: str, sizes: Sizes, measured: dict[str, Any]) -> str:

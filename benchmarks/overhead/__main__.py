@@ -22,13 +22,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import nn
 
 import prunelang
 from prunelang.compiler.graph import Batches as Loop
 from prunelang.compiler.graph import Outer, Phase, walk
 from prunelang.execution import RunOptions, Session
-from prunelang.runtime.data import Batches
 from prunelang.runtime.execute import execute
 
 SPEC = """model net = {model}
@@ -67,12 +65,14 @@ def compiled(session: Session) -> Callable[[int], None]:
         if isinstance(step, Outer | Loop):
             break
         execute(step, machine)
-    body = next(s.body for s in phase.body if isinstance(s, Outer)) if any(isinstance(s, Outer) for s in phase.body) else None
-    steps = body if body is not None else tuple(s for s in walk(phase.body) if isinstance(s, Loop))
+    outer = [s for s in phase.body if isinstance(s, Outer)]
+    steps = outer[0].body if outer else tuple(s for s in walk(phase.body) if isinstance(s, Loop))
     machine.levels["μ"] = 1e-4
+    start = dict(machine.courses), dict(machine.steers)
 
     def epoch(index: int) -> None:
         machine.epochs = index
+        machine.courses, machine.steers = dict(start[0]), dict(start[1])  # every epoch is the first of its stage
         for step in steps:
             execute(step, machine)
 
@@ -111,7 +111,9 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
         "samples": samples,
         "step_ms": {n: round(1000 * statistics.median(t) / steps, 3) for n, t in times.items()},
         "over_bare": {n: spread([a / b for a, b in zip(t, times["bare"], strict=True)]) for n, t in times.items()},
-        "over_bare_fused": {n: spread([a / b for a, b in zip(t, times["bare fused"], strict=True)]) for n, t in times.items()},
+        "over_bare_fused": {
+            n: spread([a / b for a, b in zip(t, times["bare fused"], strict=True)]) for n, t in times.items()
+        },
     }
 
 
@@ -129,7 +131,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
-        found = {n: measure(model, samples, args.rounds, args.device, Path(name)) for n, (model, samples) in NETWORKS.items()}
+        found = {
+            n: measure(model, samples, args.rounds, args.device, Path(name)) for n, (model, samples) in NETWORKS.items()
+        }
     document = {
         "what": "seconds per epoch over a bare SGD loop, batch 256; ratios are of neighbouring runs",
         "torch": torch.__version__,

@@ -11,7 +11,6 @@ from prunelang.compiler import schedule
 from prunelang.compiler.graph import state, steps
 from prunelang.compiler.graph.base import Graph, State, Step
 
-
 FORMAT_VERSION = 1
 
 

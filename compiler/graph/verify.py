@@ -93,7 +93,8 @@ def _optimizers(graph: Graph) -> Iterator[str]:
 
 
 def _ends(graph: Graph) -> Iterator[str]:
-    for phase in graph.program:
+    compresses = any(isinstance(s, Weights) for s in graph.state)
+    for phase in graph.program if compresses else ():
         if isinstance(phase, Phase) and phase.name == "solve" and not any(isinstance(s, Finish) for s in phase.body):
             yield "the solve phase does not finish feasible"
     if not graph.program or not isinstance(graph.program[-1], Certify):
@@ -103,6 +104,10 @@ def _ends(graph: Graph) -> Iterator[str]:
 def _clocks(graph: Graph) -> Iterator[str]:
     optimizers = {s.name: s for s in graph.state if isinstance(s, Optimizer)}
     levels = {s.name: s for s in graph.state if isinstance(s, Level)}
+    followed = {name for step in walk(graph.program) if isinstance(step, Outer) for name in step.levels}
+    for level in levels.values():
+        if level.schedule is not None and level.name not in followed:
+            yield f"level `{level.name}` follows a schedule, but no outer loop sets it"
 
     def check(what: str, schedule: Schedule, scope: set[str]) -> Iterator[str]:
         for clock in sorted(clocks_of(schedule) - scope):
@@ -122,6 +127,9 @@ def _clocks(graph: Graph) -> Iterator[str]:
             if isinstance(step, Batches):
                 yield from check("the duration", step.duration, scope)
                 inner |= {"epoch", "step"}
+            if isinstance(step, Descend):
+                for loss in step.losses:  # `k` stays 0 where nothing counts: an objective serves all stages
+                    yield from check(f"the weight of {loss.name}", loss.weight, scope | {"k"})
             if isinstance(step, Descend) and step.by in optimizers:
                 for name, value in optimizers[step.by].options.items():
                     if not isinstance(value, bool):

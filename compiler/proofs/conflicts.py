@@ -19,7 +19,7 @@ from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.lines import Line, Row, extremes, line_of
 from prunelang.compiler.shapes import ShapeTable
 
-EFFORT = 6  # how many times the whole problem may be looked at to make conflicts minimal,
+EFFORT = 4  # how many times the whole problem may be looked at to make conflicts minimal,
 LEAST_EFFORT = 200_000  # or this many coefficients, whatever is more; after that they are reported as they are
 MOST_EXPLAINED = 8  # lines of one conflict whose smallest change is looked for
 MOST_TRIED = 64  # tensors of a pin that are tried one by one
@@ -117,7 +117,8 @@ def conflicts(evidence: Evidence, lines: Sequence[Line]) -> list[Conflict]:
             key = tuple(sorted({stem(active[i]) for i in near}, key=str))
             fresh = not gone.intersection(near)
             if v.candidates and key in told:
-                alike[told[key]].append(next((active[i].label for i in near if "[" in active[i].label), ""))
+                labels = [active[i].label for i in near]
+                alike[told[key]].append(next((x for x in labels if x.endswith("]")), labels[0]))
                 gone.update([v.subject] if fresh else ())
             elif fresh:
                 members, minimal = reduce(evidence, active[v.subject], [active[i] for i in near])
@@ -126,7 +127,7 @@ def conflicts(evidence: Evidence, lines: Sequence[Line]) -> list[Conflict]:
                 found.append(explain(evidence, members, minimal))
                 gone.update(m.index for m in members)
         if not gone:
-            return [replace(c, alike=tuple(a)) for c, a in zip(found, alike, strict=True)]
+            return [replace(c, alike=tuple(dict.fromkeys(a))) for c, a in zip(found, alike, strict=True)]
         for i in gone:
             del active[i]
 
@@ -246,6 +247,7 @@ def explain(evidence: Evidence, members: Sequence[Line], minimal: bool) -> Confl
         subject, others = members[0], list(members[1:])
         system = evidence.system([], subject)
     ordered = [subject, *sorted(others, key=lambda x: x.index)]
+    asked = ordered[:MOST_EXPLAINED] if minimal else ()
     result = system.range(subject)
     return Conflict(
         lines=tuple(x.index for x in ordered),
@@ -253,7 +255,7 @@ def explain(evidence: Evidence, members: Sequence[Line], minimal: bool) -> Confl
         terms=_terms(system, subject, result),
         minimal=minimal,
         relaxed=any(x.taints or not x.rows for x in ordered) or "relaxation" in result.why,
-        changes=tuple(c for x in ordered[:MOST_EXPLAINED] for c in smallest_changes(evidence, x, ordered)),
+        changes=tuple(c for x in asked for c in smallest_changes(evidence, x, ordered)),
     )
 
 

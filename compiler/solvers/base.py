@@ -13,66 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from prunelang.compiler.bridges import bridge
 from prunelang.compiler.options import Options
-from prunelang.compiler.problem import (
-    Affine,
-    Blocks,
-    Choice,
-    Constraint,
-    Count,
-    Entries,
-    Function,
-    GroupCount,
-    Interval,
-    Kept,
-    MatrixFunction,
-    Measured,
-    Named,
-    NofM,
-    Problem,
-    Relative,
-    Structural,
-    Term,
-    VectorNorm,
-)
+from prunelang.compiler.pairs import Pair, family, pair_of
+from prunelang.compiler.problem import Constraint, Kept, Measured, Problem, Term, tensors_of
 
 if TYPE_CHECKING:
     from prunelang.compiler.lowering import Lowering
     from prunelang.compiler.plan import StagePlan
     from prunelang.dsl.diagnostics import Diagnostic
-
-Where = Literal["constraint", "penalty"]
-
-
-def family(function: Function) -> str:
-    """The name under which solvers declare what they take: ``count`` for all weighted counts, else the function's."""
-    match function:
-        case Count() | Choice():
-            return "count"
-        case GroupCount():
-            return "group count"
-        case Structural(name=name) | VectorNorm(name=name) | MatrixFunction(name=name) | Measured(name=name):
-            return name
-        case Entries():
-            return "entries"
-        case Affine():
-            return "combination"
-
-
-def set_family(constraint: Constraint) -> str:
-    match constraint.set:
-        case Interval(lower, upper):
-            return "both" if lower is not None and upper is not None else "upper" if upper is not None else "lower"
-        case Relative():
-            return "relative"
-        case Kept():
-            return "dense"
-        case NofM():
-            return "n_of_m"
-        case Blocks():
-            return "blocks"
-        case Named(name=name):
-            return name
 
 
 @dataclass(frozen=True)
@@ -89,18 +38,24 @@ class Solver(Options, ABC):
     kind: ClassVar[Literal["solver", "optimizer"]] = "solver"
     outer: ClassVar[bool] = False  # has outer iterations, hence the clock k
     sparsifies: ClassVar[bool] = False  # ends sparse without any constraint or penalty
-    constraints: ClassVar[frozenset[tuple[str, str]]]  # (family, set family) that it takes
+    constraints: ClassVar[frozenset[Pair]]  # (function, set) pairs that it takes natively; bridges add to them
     penalties: ClassVar[frozenset[str]]  # functions that it takes in the objective beside data terms
 
     def refusals(self, problem: Problem) -> Iterator[Refusal]:
-        """Everything in the problem that this solver does not take."""
-        for constraint in problem.constraints:
-            pair = (family(constraint.function), set_family(constraint))
+        """Everything in the problem that this solver does not take, bridges included."""
+        seen = bridge(problem, self.constraints).problem
+        for constraint in seen.constraints:
+            pair = pair_of(constraint)
             if pair not in self.constraints:
                 yield Refusal(constraint, f"`{self.word}` does not take {pair[0]} constraints of kind `{pair[1]}`")
-        for term in problem.objective.terms:
+        for term in seen.objective.terms:
             if not isinstance(term.function, Measured) and family(term.function) not in self.penalties:
                 yield Refusal(term, f"`{self.word}` does not take `{family(term.function)}` in the objective")
+        yield from self.beyond_pairs(seen)
+
+    def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:
+        """What pairs cannot say: conditions on several constraints together."""
+        return iter(())
 
     def conditions(self, stage: StagePlan) -> Iterator[Diagnostic]:
         """What the stage's own numbers break: step sizes that cannot be stable, schedules that leave their range."""
@@ -109,6 +64,13 @@ class Solver(Options, ABC):
     @abstractmethod
     def lower(self, lowering: Lowering) -> None:
         """Append this solver's state and steps to the graph under construction."""
+
+
+def compressed(problem: Problem) -> frozenset[str]:
+    """The trained tensors that a structural constraint or a penalty speaks of. `dense` alone asks for nothing."""
+    asking = [c.function for c in problem.constraints if c.structural and not isinstance(c.set, Kept)]
+    asking += [t.function for t in problem.objective.terms]
+    return frozenset(name for f in asking for name in tensors_of(f)) - problem.frozen
 
 
 @cache

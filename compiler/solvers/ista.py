@@ -50,25 +50,21 @@ class Ista(Solver):
         "share of the stage at which the count is reached; held from there", number("0.5"), gt=0, le=1
     )
 
-    def refusals(self, problem: Problem) -> Iterator[Refusal]:
-        """One threshold serves one plain count over tensors of its own."""
-        yield from super().refusals(problem)
+    def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:
+        """One threshold serves one count over tensors of its own."""
         owner: dict[str, Constraint] = {}
         for c in problem.constraints:
-            if c.structural and isinstance(c.function, Count):
-                if len(set(c.function.coefficients.values())) > 1:
-                    yield Refusal(c, f"`{self.word}` has one threshold for a count; `{c.label}` weighs its tensors differently")
-            if c.structural:
-                for tensor in tensors_of(c.function):
-                    other = owner.setdefault(tensor, c)
-                    if other is not c:
-                        yield Refusal(c, f"`{self.word}` takes one constraint a tensor; `{tensor}` is also under `{other.label}`")
-                        break
+            shared = next((t for t in tensors_of(c.function) if owner.setdefault(t, c) is not c), None)
+            if c.structural and shared is not None:
+                reason = (
+                    f"`{self.word}` takes one constraint a tensor; `{shared}` is also under `{owner[shared].label}`"
+                )
+                yield Refusal(c, reason)
 
     def lower(self, lowering: Lowering) -> None:
         low = lowering
         feasible = low.feasible()
-        budget = {c.label: c for c in low.plan.problem.constraints}
+        budget = {c.label: c for c in low.problem.constraints}
         low.support("m", "W")
         latents: list[str] = []
         before: list[Step] = []
@@ -107,5 +103,4 @@ def _kappa(constraint: Constraint) -> int:
     """The largest number of kept positions that the count allows."""
     function, bound = constraint.function, constraint.set
     assert isinstance(function, Count) and isinstance(bound, Interval) and bound.upper is not None
-    (cost,) = set(function.coefficients.values())
-    return (int(bound.upper) - function.constant) // cost
+    return int(bound.upper)

@@ -14,17 +14,17 @@ Boyd et al., Distributed Optimization and Statistical Learning via ADMM, 2011.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from prunelang.compiler.checking.numbers import NoValue, exactly, times
 from prunelang.compiler.graph import (
     Ascend,
     Assign,
     Combination,
     Copy,
     Dual,
-    Feasible,
     Finish,
     Outer,
     Project,
@@ -35,8 +35,8 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.optimizers import Sgd
 from prunelang.compiler.options import option
-from prunelang.compiler.problem import Count, Problem, Term, VectorNorm, tensors_of
-from prunelang.compiler.schedule import SCHEDULES, Apply, Clock, Schedule, constant, evaluate
+from prunelang.compiler.problem import Choice, Count, Problem, Term, VectorNorm, tensors_of
+from prunelang.compiler.schedule import Apply, Clock, Clocks, Schedule, constant, evaluate
 from prunelang.compiler.solvers.base import Refusal, Solver
 from prunelang.dsl.diagnostics import Diagnostic
 
@@ -49,6 +49,9 @@ TAKES = frozenset(
         ("count", "upper"),
         ("count", "lower"),
         ("count", "both"),
+        ("weighted count", "upper"),
+        ("weighted count", "lower"),
+        ("weighted count", "both"),
         ("group count", "upper"),
         ("norm1", "upper"),
         ("norm2", "upper"),
@@ -56,8 +59,6 @@ TAKES = frozenset(
         ("entries", "dense"),
         ("entries", "n_of_m"),
         ("entries", "blocks"),
-        ("entries", "box"),
-        ("entries", "sparse"),
     }
 )
 # The pull of the penalty over one inner loop of N steps is about r = μ·N·lr/(1−β): the automatic schedule takes it from
@@ -72,7 +73,7 @@ class AbstractSplitting(Solver):
 
     outer: ClassVar[bool] = True
     constraints: ClassVar[frozenset[tuple[str, str]]] = TAKES
-    penalties: ClassVar[frozenset[str]] = frozenset({"count", "norm1", "norm2", "group_norm1"})
+    penalties: ClassVar[frozenset[str]] = frozenset({"count", "weighted count", "norm1", "norm2", "group_norm1"})
 
     steps: int
     method: Literal["augmented", "penalty"]
@@ -86,12 +87,20 @@ class AbstractSplitting(Solver):
     def automatic(self, first: float, last: float) -> Schedule:
         """The penalty coefficient between a nudge and a weld, for `steps` outer iterations."""
 
-    def refusals(self, problem: Problem) -> Iterator[Refusal]:
-        yield from super().refusals(problem)
+    def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:
         held = {t for c in problem.constraints if c.structural for t in tensors_of(c.function)}
+        penalised: set[str] = set()
         for term in problem.objective.terms:
-            if not held.isdisjoint(tensors_of(term.function)):
-                yield Refusal(term, f"`{self.word}` takes a tensor either under constraints or under a penalty, not both")
+            tensors = set(tensors_of(term.function))
+            if isinstance(term.function, Choice):
+                yield Refusal(term, "the penalty of a cheapest format has no proximal operator; name the format")
+            if not tensors.isdisjoint(penalised):
+                yield Refusal(term, f"`{self.word}` takes one penalty a tensor")
+            penalised |= tensors
+            if not held.isdisjoint(tensors):
+                yield Refusal(
+                    term, f"`{self.word}` takes a tensor either under constraints or under a penalty, not both"
+                )
 
     def coefficient(self, stage: StagePlan, batches: int) -> Schedule:
         """μ as given, or the automatic schedule for this optimizer and length."""
@@ -99,7 +108,7 @@ class AbstractSplitting(Solver):
             return self.given
         if not isinstance(stage.optimizer, Sgd):
             return self.automatic(*ADAPTIVE)
-        lr, beta, limit = _step_size(stage.optimizer)
+        lr, beta, limit = _step_size(stage.optimizer, _moments(stage, self.steps, batches))
         length = evaluate(stage.duration.value, {"k": 0.0, "p": 0.0})
         inner = max(1.0, length * batches if stage.duration.unit == "epochs" else length)
         cap = STABLE_SHARE * limit / lr
@@ -111,80 +120,94 @@ class AbstractSplitting(Solver):
         """lr·μ < 2(1+β) with heavy-ball momentum, < 2(1+β)/(1+2β) with Nesterov's: necessary for stability."""
         if self.given is None or not isinstance(stage.optimizer, Sgd):
             return
-        beta = evaluate(stage.optimizer.momentum, {})
-        nesterov = stage.optimizer.nesterov
+        beta, nesterov = exactly(stage.optimizer.momentum, {}), stage.optimizer.nesterov
         limit = stable_limit(beta, nesterov)
         for k in sorted({0, self.steps - 1, *range(0, self.steps, max(1, self.steps // 64))}):
             clocks = {"k": float(k), "p": k / self.steps, "epoch": 0.0, "step": 0.0}
-            lr, mu = evaluate(stage.optimizer.lr, clocks), evaluate(self.given, clocks)
+            try:
+                lr, mu = exactly(stage.optimizer.lr, clocks), exactly(self.given, clocks)
+            except NoValue as error:
+                message = f"the step size or the penalty coefficient has no value at k = {k}: {error}"
+                yield Diagnostic("P227", "error", message, stage.span)
+                return
             if lr * mu >= limit:
                 formula = "2(1 + β)/(1 + 2β)" if nesterov else "2(1 + β)"
+                shown, bound = float(lr * mu), float(limit)
                 yield Diagnostic(
                     code="P430",
                     severity="error",
                     message="the step size is too large for this penalty coefficient: the descent cannot be stable",
                     span=stage.span,
                     notes=(
-                        f"lr · μ = {lr:.4g} · {mu:.4g} = {lr * mu:.4g} at k = {k}",
-                        f"it must stay below {formula} = {limit:.4g} with momentum β = {beta:g}",
+                        f"lr · μ = {float(lr):.4g} · {float(mu):.4g} = {shown:.4g} at k = {k}",
+                        f"it must stay below {formula} = {bound:.4g} with momentum β = {float(beta):g}",
                     ),
-                    hint=f"at k = {k} either lr < {limit / mu:.4g} or μ < {limit / lr:.4g}",
+                    hint=f"at k = {k} either lr < {float(limit / mu):.4g} or μ < {float(limit / lr):.4g}",
                 )
                 return
 
     def lower(self, lowering: Lowering) -> None:
+        from prunelang.compiler.lowering import weight_of  # lowering knows solvers, so they cannot import it before
+
         low = lowering
         feasible, penalties = low.feasible(), low.penalties
         augmented = self.method == "augmented"
-        low.declare(Copy("θ", "W"))
-        low.declare(Copy("t", "W"))
-        low.level("μ", self.coefficient(low.stage, low.batches))
-        low.support("m", "W")
-        if augmented:
-            low.declare(Dual("λ", "W"))
+        theta, t = low.declare(Copy("θ", "W")).name, low.declare(Copy("t", "W")).name
+        mu, m = low.level("μ", self.coefficient(low.stage, low.batches)), low.support("m", "W")
+        dual = low.declare(Dual("λ", "W")).name if augmented else ""
 
         def compress(source: Combination) -> tuple[Step, ...]:
             steps: list[Step] = []
             if feasible.parts:
-                steps.append(Project("θ", source, feasible, "m", "μ"))
+                steps.append(Project(theta, source, feasible, m, mu))
             for term in penalties:
                 function, by = penalty_function(term)
-                weight = term.weight if isinstance(term.weight, SCHEDULES) else constant(term.weight)
-                steps.append(Prox("θ", source, function, weight, "μ", by, tensors_of(term.function), "m"))
+                for factor, tensors in _weighed(term):
+                    weight = times(constant(factor), weight_of(term))
+                    steps.append(Prox(theta, source, function, weight, mu, by, tensors, m))
             return tuple(steps)
 
         w = Combination(((1, "W", None),))
-        shifted = Combination(((1, "W", None), (-1, "λ", "μ"))) if augmented else w
-        target = Combination(((1, "θ", None), (1, "λ", "μ"))) if augmented else Combination(((1, "θ", None),))
+        shifted = Combination(((1, "W", None), (-1, dual, mu))) if augmented else w
+        target = Combination(((1, theta, None), (1, dual, mu))) if augmented else Combination(((1, theta, None),))
         # The penalty form has no θ before μ is known: it starts from W itself (at μ = 0 its prox would be 0).
-        start: tuple[Step, ...] = (Assign("θ", w), *compress(w)[: 1 if feasible.parts else 0])
+        start: tuple[Step, ...] = (Assign(theta, w), *compress(w)[: 1 if feasible.parts else 0])
         body: list[Step] = [
-            Assign("t", target),
-            low.descend(("W", "rest"), quadratic=(Quadratic("W", "t", "μ"),)),
+            Assign(t, target),
+            low.descend(("W", "rest"), quadratic=(Quadratic("W", t, mu),)),
             *compress(shifted),
         ]
         if augmented:
-            start = (*start, Assign("λ", Combination(())))
-            body.append(Ascend("λ", "μ", Combination(((1, "W", None), (-1, "θ", None)))))
-        body.append(Record("outer", "solve", "θ", "θ", "W"))
+            start = (*start, Assign(dual, Combination(())))
+            body.append(Ascend(dual, mu, Combination(((1, "W", None), (-1, theta, None)))))
+        body.append(Record("outer", "solve", theta, theta, "W"))
         low.steps += [
             *start,
-            Outer(self.steps, tuple(body), ("μ",)),
-            Finish("W", Combination(((1, "θ", None),)), feasible, "m"),
+            Outer(self.steps, tuple(body), (mu,)),
+            Finish("W", Combination(((1, theta, None),)), feasible, m),
             Record("stage", "solve", "W"),
         ]
 
 
-def stable_limit(beta: float, nesterov: bool) -> float:
+def stable_limit(beta: Fraction, nesterov: bool) -> Fraction:
     """The bound that lr·μ must stay below for the quadratic penalty alone to be stable under momentum β."""
     return 2 * (1 + beta) / (1 + 2 * beta) if nesterov else 2 * (1 + beta)
 
 
-def _step_size(sgd: Sgd) -> tuple[float, float, float]:
-    """lr at the start, β, and the stability limit of lr·μ."""
-    start = {"k": 0.0, "p": 0.0, "epoch": 0.0, "step": 0.0}
-    beta = evaluate(sgd.momentum, start)
-    return evaluate(sgd.lr, start), beta, stable_limit(beta, sgd.nesterov)
+def _step_size(sgd: Sgd, moments: Iterable[Clocks]) -> tuple[float, float, float]:
+    """The largest lr, β, and the stability limit of lr·μ."""
+    beta = exactly(sgd.momentum, {})
+    return max(evaluate(sgd.lr, m) for m in moments), float(beta), float(stable_limit(beta, sgd.nesterov))
+
+
+def _moments(stage: StagePlan, steps: int, batches: int) -> Iterator[Clocks]:
+    """The clocks at the ends of up to 65 inner loops and at seven points inside each."""
+    for k in sorted({0, steps - 1, *range(0, steps, max(1, steps // 64))}):
+        length = evaluate(stage.duration.value, {"k": float(k), "p": k / steps})
+        total = length * batches if stage.duration.unit == "epochs" else length
+        for u in range(9):
+            step = min(total * u // 8, max(total - 1, 0.0))
+            yield {"k": float(k), "p": (k + u / 8) / steps, "epoch": step // batches, "step": step}
 
 
 def _rounded(value: float) -> Schedule:
@@ -200,6 +223,15 @@ def _geometric(first: float, last: float, steps: int) -> Schedule:
 
 
 PenaltyFunction = Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm1"]
+
+
+def _weighed(term: Term) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """The tensors of a penalty by what one kept position costs; only counts make a difference between tensors."""
+    costs = term.function.coefficients if isinstance(term.function, Count) else {}
+    groups: dict[int, list[str]] = {}
+    for name in tensors_of(term.function):
+        groups.setdefault(costs.get(name, 1), []).append(name)
+    return ((cost, tuple(names)) for cost, names in groups.items())
 
 
 def penalty_function(term: Term) -> tuple[PenaltyFunction, str]:
@@ -222,7 +254,10 @@ class Lc(AbstractSplitting):
     reference: ClassVar[str] = "Carreira-Perpiñán & Idelbayev, CVPR 2018"
 
     mu: Schedule | None = option(
-        "μ, penalty coefficient; left out: grows from a nudge to a weld, from the step size", None, gt=0, clocks=("k", "p")
+        "μ, penalty coefficient; left out: grows from a nudge to a weld, from the step size",
+        None,
+        gt=0,
+        clocks=("k", "p"),
     )
     steps: int = option("K, outer iterations", 40, ge=1, le=100_000)
     method: Literal["augmented", "penalty"] = option("augmented Lagrangian, or quadratic penalty (λ ≡ 0)", "augmented")

@@ -1,4 +1,4 @@
-"""The fenced blocks of a page: what each is said to be by the words after its fence, and the page with some rewritten."""
+"""The fenced blocks of a page: what each is, by the words after its fence; and the page with some of them rewritten."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ def _lines(text: str) -> list[str]:
 ORDER = ("model", "data", "declared", "objective", "subject", "pretrain", "solve", "finetune", "report")
 KINDS = {
     **{w: w for w in ("model", "data", "pretrain", "solve", "finetune", "report")},
-    **{w: "declared" for w in ("language", "param", "let", "freeze")},
-    **{w: "objective" for w in ("minimize", "maximize")},
-    **{w: "subject" for w in ("subject", "s.t.")},
+    **dict.fromkeys(("language", "param", "let", "freeze"), "declared"),
+    **dict.fromkeys(("minimize", "maximize"), "objective"),
+    **dict.fromkeys(("subject", "s.t."), "subject"),
 }
 DEFAULT = {
     "model": "model net = lenet_300_100()",

@@ -18,7 +18,8 @@ from prunelang.dsl.diagnostics import SpecError
 from tests.docs.blocks import ROOT, Block, agrees, commands_of, completed, shape
 
 ALLOWED = re.compile(r"(prune|python|ls|cat|cp|head|tail|echo)( |$)")
-TRAINED = re.compile(r"(prune (run|verify|report|export|doctor|--version)|python|head|tail)\b")  # other machines, other digits
+# What was trained, or speaks of the machine, has other digits elsewhere.
+TRAINED = re.compile(r"(prune (run|verify|report|export|doctor|--version)|python|head|tail)\b")
 PROGRESS = '{"event"'
 SHARED = "prune run specs/quickstart.prune --out runs/quickstart"
 
@@ -78,7 +79,7 @@ class Session:
     # ── kinds ──
 
     def _prune(self, block: Block) -> str | None:
-        """Checks; ``fragment``: some lines of a spec; ``error CODE``: is refused; ``norun CODE``: checks, cannot run."""
+        """Checks. ``fragment``: lines of a spec; ``error CODE``: is refused; ``norun CODE``: checks, but cannot be run."""
         text = completed(block.text) if "fragment" in block.words else block.text + "\n"
         expected, refused = block.after("error"), block.after("norun")
         try:
@@ -105,7 +106,7 @@ class Session:
         return None
 
     def _text(self, block: Block) -> str | None:
-        """``output``: what the Python block before printed (``about``: up to numbers); ``diagram``: names real folders."""
+        """``output``: what the Python block before printed (``about``: but for digits); ``diagram``: its folders exist."""
         if "diagram" in block.words:
             missing = [x for x in re.findall(r"\b([a-z]+)/", block.text) if not (ROOT / x).is_dir()]
             return f"there is no folder {missing[0]}/" if missing else None
@@ -121,7 +122,7 @@ class Session:
         return None
 
     def _sh(self, block: Block) -> str | None:
-        """Commands that make an environment: too slow for a test, so that only their targets and modules are looked up."""
+        """Commands that take too long for a test: their targets and modules have to exist."""
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         for line in block.text.splitlines():
             words = line.split("#")[0].split()
@@ -180,6 +181,3 @@ class Session:
             self.shared.printed = shown
             shutil.copytree(self.folder / "runs" / "quickstart", self.shared.quickstart)
         return shown
-
-
-

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import pytest
@@ -22,19 +22,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
 
 
 @pytest.fixture
-def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a page registers is forgotten after it."""
     for names in (registry.models, registry.data, registry.losses):
         monkeypatch.setattr(names, "_entries", dict(names._entries))
     operators.operators()
     monkeypatch.setattr(operators, "_OPERATORS", dict(operators._OPERATORS))
-    yield
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_page(
-    page: Path, tmp_path: Path, shared: Shared, own_registries: None, request: pytest.FixtureRequest
-) -> None:
+def test_page(page: Path, tmp_path: Path, shared: Shared, own_registries: None, request: pytest.FixtureRequest) -> None:
     session = Session(tmp_path, shared)
     wrong = [f"{b.place}: {found}" for b in blocks_of(page) if (found := session.follow(b)) is not None]
     if request.config.getoption("--update-golden") and session.texts:
@@ -44,8 +41,6 @@ def test_page(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    import re
-
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -60,7 +55,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         ((), "no words"),
         (("text",), "plain"),
         (("prune",), "model net = lenet_300_100("),
-        (("prune", "error", "P310"), "model net = lenet_300_100()\ndata mnist()\nminimize cross_entropy(net)\nsolve auto"),
+        (("prune", "error", "P310"), completed("‖net.weights‖₀ ≤ 5%")),
         (("prune", "fragment"), "‖net.wieghts‖₀ ≤ 5%"),
         (("json",), "{"),
         (("sh",), "make coffee"),
