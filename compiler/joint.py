@@ -184,20 +184,37 @@ def weighted_counts(bounds: Sequence[Bound]) -> list[CountBound | ChoiceBound]:
 
 
 def check_laminar(bounds: Sequence[Bound]) -> None:
-    """Raises `CrossingSets` for two bounds that overlap without nesting, between tensors or inside one."""
-    for a, b in combinations(plain_counts(bounds), 2):
-        first, second = set(a.tensors), set(b.tensors)
-        if first & second and not (first <= second or second <= first):
-            raise CrossingSets(a.name, b.name, "they share tensors, and neither counts all tensors of the other")
-    inner = [b for b in bounds if isinstance(b, GroupBound | NofMBound | BlockBound)]
-    for c, d in combinations(inner, 2):
-        if set(c.tensors) & set(d.tensors) and not _nested(c, d) and not _nested(d, c):
-            raise CrossingSets(c.name, d.name, "inside one tensor, their groups of entries do not nest")
+    """Raises `CrossingSets` for two bounds that overlap without nesting, between tensors or inside one.
+
+    About linear in the total size of the bounds: only those that share a tensor are ever compared.
+    """
+    _check_counts(plain_counts(bounds))
+    inner: dict[str, list[GroupBound | NofMBound | BlockBound]] = {}
+    for b in bounds:
+        if isinstance(b, GroupBound | NofMBound | BlockBound):
+            for t in b.tensors:
+                inner.setdefault(t, []).append(b)
+    for sharing in inner.values():
+        for c, d in combinations(sharing, 2):
+            if not _nested(c, d) and not _nested(d, c):
+                raise CrossingSets(c.name, d.name, "inside one tensor, their groups of entries do not nest")
     for p in (b for b in bounds if isinstance(b, Pinned)):
-        for e in inner:
-            kept = not isinstance(e, BlockBound) and not (isinstance(e, NofMBound) and e.n == e.m)
-            if kept and set(p.tensors) & set(e.tensors):
+        for e in (e for t in p.tensors for e in inner.get(t, ())):
+            if not isinstance(e, BlockBound) and not (isinstance(e, NofMBound) and e.n == e.m):
                 raise CrossingSets(p.name, e.name, "one keeps every entry, the other drops some")
+
+
+def _check_counts(counts: Sequence[CountBound]) -> None:
+    """From the largest set to the smallest, each lies inside one and the same smallest set of those before it."""
+    holder: dict[str, CountBound] = {}  # the smallest set so far that counts a tensor
+    for a in reversed(counts):
+        first, *others = (holder.get(t) for t in a.tensors)
+        if any(b is not first for b in others):
+            own = set(a.tensors)
+            crossing = (b for b in (first, *others) if b is not None and not own <= set(b.tensors))
+            message = "they share tensors, and neither counts all tensors of the other"
+            raise CrossingSets(a.name, next(crossing).name, message)
+        holder.update(dict.fromkeys(a.tensors, a))
 
 
 def _nested(inner: Bound, outer: Bound) -> bool:

@@ -108,7 +108,10 @@ def number(value: Fraction) -> str:
     """A number as people write it: exact when short, else to 12 significant digits."""
     if value.denominator == 1 and abs(value) < 10**15:
         return str(value.numerator)
-    text = f"{float(value):.12g}"
+    try:
+        text = f"{float(value):.12g}"
+    except OverflowError:
+        return f"{'-' * (value < 0)}1e{len(str(abs(int(value)))) - 1} or more"
     mantissa, e, exponent = text.partition("e")
     return mantissa + (f"e{int(exponent)}" if e else "")
 
@@ -122,7 +125,7 @@ def evaluate(schedule: Schedule, clocks: Clocks) -> float:
         value = _evaluate(schedule, clocks)
     except (ArithmeticError, ValueError) as error:
         raise ValueError(f"{schedule} has no value at {_at(schedule, clocks)}: {error}") from error
-    if isinstance(value, complex) or not math.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(f"{schedule} is not finite at {_at(schedule, clocks)}")
     return value
 
@@ -151,7 +154,10 @@ def _evaluate(s: Schedule, clocks: Clocks) -> float:
                     return x * y
                 case "/":
                     return x / y
-            return float(x**y)
+            power = x**y
+            if isinstance(power, complex):
+                raise ValueError("a root of a negative number")
+            return float(power)
         case Apply(operator, arguments):
             return float(FUNCTIONS[operator][1](*(_evaluate(a, clocks) for a in arguments)))
         case Ramp(a, b, start, end, unit, shape):

@@ -106,10 +106,15 @@ def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
     if plan.data.reads_validation:
         data = data.split(plan.data.validation, plan.data.seed)
     splits = {
-        name: replace(s, inputs=s.inputs.to(DTYPES[dtype]) if s.inputs.is_floating_point() else s.inputs)
+        name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
         for name, s in data.splits.items()
     }
     return replace(data, splits=splits).to(device)
+
+
+def _in_dtype(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
+    """Numbers with a point in the type that the run computes in; classes and tokens as they are."""
+    return tensor.to(DTYPES[dtype]) if tensor.is_floating_point() else tensor
 
 
 def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str, dtype: torch.dtype) -> nn.Module:

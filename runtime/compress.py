@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from prunelang.compiler.graph import Feasible, Hit, Part, Project, ProjectBalls, Prox
-from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, from_json
+from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, from_json
 from prunelang.runtime import kernels
 from prunelang.runtime.machine import Machine, NumericalFailure
 from prunelang.runtime.operators import ball, penalty
+from prunelang.runtime.prox.feasibility import assert_feasible, slices
 from prunelang.runtime.prox.joint import JointProjection
 from prunelang.runtime.prox.scan import NonFinite
 
@@ -147,10 +148,36 @@ def hit(step: Hit, m: Machine) -> None:
             w.mul_(mask)
 
 
-def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, int, int]]:
-    """(label, value, bound) of every upper bound on a count, by plain recount of non-zero values."""
+def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, float, float]]:
+    """(label, value, bound) of every upper bound on a count or a norm, on the values in `of`; norms in float64."""
     for part in onto.parts:
-        nnz = {n: int(torch.count_nonzero(t)) for n, t in zip(part.tensors, m.view(of, part.tensors), strict=True)}
+        tensors = dict(zip(part.tensors, m.view(of, part.tensors), strict=True))
+        nnz = {name: int(torch.count_nonzero(t)) for name, t in tensors.items()}
         for bound in bounds_of(part, m):
-            if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
+            if isinstance(bound, GroupBound):
+                held = (slices(tensors[t].detach() != 0, bound.by).any(1) for t in bound.tensors)
+                yield bound.name, sum(int(h.count_nonzero()) for h in held), bound.upper
+            elif isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
                 yield bound.name, value(bound, {t: nnz[t] for t in bound.tensors}), bound.upper
+        for name, limit in part.balls:
+            yield ball_label(part), _norm(name, list(tensors.values())), limit
+
+
+def _norm(name: str, tensors: list[Tensor]) -> float:
+    order = {"norm1": 1.0, "norminf": float("inf")}.get(name, 2.0)
+    norms = torch.tensor([float(torch.linalg.vector_norm(t.detach().double(), order)) for t in tensors])
+    length = float(torch.linalg.vector_norm(norms.double(), order))
+    return length**2 if name == "norm2_squared" else length
+
+
+def require_feasible(onto: Feasible, m: Machine, of: str, support: str) -> None:
+    """Raises `AssertionError` unless the kept positions satisfy every bound, hold every non-zero value, and the values
+    lie in their balls: recounted, by code that projects nothing."""
+    for part in onto.parts:
+        weights, masks = m.view(of, part.tensors), m.view(support, part.tensors)
+        assert_feasible(bounds_of(part, m), dict(zip(part.tensors, masks, strict=True)))
+        if any(bool((w.detach() != 0).logical_and_(~mask).any()) for w, mask in zip(weights, masks, strict=True)):
+            raise AssertionError(f"{', '.join(part.labels)}: a position that is not kept holds a value")
+        for name, bound in part.balls:
+            if not ball(name, bound).contains([w.detach() for w in weights]):
+                raise AssertionError(f"`{ball_label(part)}` is violated after the projection")

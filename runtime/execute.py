@@ -26,7 +26,7 @@ from prunelang.compiler.graph import (
     Step,
 )
 from prunelang.runtime import kernels
-from prunelang.runtime.compress import apply_prox, counts, hit, project, project_balls
+from prunelang.runtime.compress import apply_prox, counts, hit, project, project_balls, require_feasible
 from prunelang.runtime.descent import Descent
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 from prunelang.runtime.prox.select import kth_magnitude
@@ -163,9 +163,7 @@ def _(step: Hit, m: Machine) -> None:
 @execute.register
 def _(step: Finish, m: Machine) -> None:
     execute(Assign(step.of, step.value), m)
-    for label, got, bound in counts(step.onto, m, step.of):
-        if got > bound:
-            raise AssertionError(f"`{label}` is {got} > {bound} after the projection: a bug in prunelang")
+    require_feasible(step.onto, m, step.of, step.support)
 
 
 @execute.register

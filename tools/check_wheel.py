@@ -5,7 +5,7 @@ from importlib.metadata import distribution
 from importlib.util import find_spec
 from pathlib import Path
 
-DATA = ["py.typed", "dsl/grammar.lark"]
+DATA = ["py.typed", "dsl/grammar.lark", "templates/mlp-l0.prune"]
 
 
 def findings() -> list[str]:

@@ -160,10 +160,15 @@ def _stage(loop: Batches) -> str:
 
 
 def _each_epoch(node: Optimizer, head: Descend, p: Program) -> None:
-    for i, loss in enumerate(head.losses):
-        if not is_constant(loss.weight):
-            p.writer.line(f"weight_{i + 1} = {p.expression(loss.weight)}")
+    _weights(head, p, lambda clocks: bool(clocks) and not clocks & {"step", "p"})
     _options(node, p, lambda clocks: not clocks & {"step", "p"} and "epoch" in clocks)
+
+
+def _weights(head: Descend, p: Program, chosen: Callable[[frozenset[str]], bool]) -> None:
+    """Set the coefficients of data terms whose clocks are chosen."""
+    for i, loss in enumerate(head.losses):
+        if chosen(clocks_of(loss.weight)):
+            p.writer.line(f"weight_{i + 1} = {p.expression(loss.weight)}")
 
 
 def _options(node: Optimizer, p: Program, chosen: Callable[[frozenset[str]], bool]) -> None:
@@ -179,6 +184,7 @@ def _batch(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emit
     if "step" in p.clocks:
         w.line("step = done")
     _options(node, p, lambda clocks: bool(clocks & {"step", "p"}))
+    _weights(head, p, lambda clocks: bool(clocks & {"step", "p"}))
     emit((head,), p)
     if counted:
         w.line("done += 1")
@@ -213,13 +219,14 @@ def _closed_form(node: Optimizer, head: Descend, p: Program) -> None:
     w = p.writer
     for q, constant in _pulls(head):
         weights = p.name(q.of)
-        grads = f"[w.grad for w in {weights}]"
+        grads = f"{p.kernel('gradients')}({weights})"
         if node.algorithm in COUPLED:
             w.line(f"{p.kernel('subtract_')}({grads}, {constant})")
         else:
             w.line(f"{p.kernel('add_pull_')}({grads}, {weights}, {constant}, {p.name(q.level)})")
     if head.support:
-        w.line(f"{p.kernel('restrict_')}([w.grad for w in {p.name(p.weights_of(head.support))}], kept)")
+        grads = f"{p.kernel('gradients')}({p.name(p.weights_of(head.support))})"
+        w.line(f"{p.kernel('restrict_')}({grads}, kept)")
     for latent, weights in _latents(head, p):
         with w.block(f"for w, v in zip({weights}, {latent}):"):
             w.line("v.grad = w.grad")

@@ -127,7 +127,8 @@ def _(step: Project, p: Program) -> None:
 def _(step: ProjectBalls, p: Program) -> None:
     for part in step.onto.parts:
         for name, radius in part.balls:
-            p.writer.line(f"{feasible.ball(name, radius, p)}.project_({p.view(step.target, part.tensors)})")
+            ball = f"{p.view(step.target, part.tensors)}, {quoted(name)}, {radius!r}"
+            p.writer.line(f"{p.kernel('shrink_')}({ball})")
 
 
 @emit_step.register

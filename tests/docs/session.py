@@ -15,6 +15,7 @@ from typing import Any
 
 import prunelang
 from prunelang.dsl.diagnostics import SpecError
+from prunelang.runtime import prox
 from tests.docs.blocks import ROOT, Block, agrees, commands_of, completed, shape
 
 ALLOWED = re.compile(r"(prune|python|ls|cat|cp|head|tail|echo)( |$)")
@@ -73,6 +74,8 @@ class Session:
             path = self.folder / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.text + "\n", encoding="utf-8")
+            if path.parent == self.folder / "runtime" / "prox":
+                prox.__path__.append(str(path.parent))
         wrong: str | None = handler(block)
         return wrong
 
@@ -176,7 +179,8 @@ class Session:
             check=False,
             timeout=60,
         )
-        shown = "".join(x for x in done.stdout.splitlines(keepends=True) if not x.startswith(PROGRESS))
+        text = done.stdout.replace(f"{self.folder}{os.sep}", "")
+        shown = "".join(x for x in text.splitlines(keepends=True) if not x.startswith(PROGRESS))
         if line == SHARED:
             self.shared.printed = shown
             shutil.copytree(self.folder / "runs" / "quickstart", self.shared.quickstart)

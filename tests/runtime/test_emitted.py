@@ -63,6 +63,7 @@ CASES: dict[str, str] = {
     "lc_n_of_m": spec("cells: net.weights ∈ n_of_m(2, 4)"),
     "lc_groups": spec("rows: group_norm0(net.weights, by = row) ≤ 15"),
     "lc_l1_ball": spec("ball: ‖net.weights‖₁ ≤ 20"),
+    "lc_box": spec("box: net.weights ∈ box(-0.25, 0.25)"),
     "lc_largest_entry": spec("largest: ‖net.weights‖∞ ≤ 0.3"),
     "lc_frozen_layer": spec(
         BUDGET, head='model net = mlp([64, 12, 10])\nfreeze net["fc2"].params\ndata digits(batch = 128)'
