@@ -3,8 +3,8 @@
     python -m benchmarks.readme            write
     python -m benchmarks.readme --check    change nothing; exit with 1 if a page would change
 
-A page has ``<!-- numbers: NAME -->`` and ``<!-- end -->`` around what is written here. A benchmark without a result gets
-a sentence that says so.
+A page has ``<!-- numbers: NAME -->`` and ``<!-- end -->`` around what is written here. A benchmark without a result
+gets a sentence that says so.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def lenet300(result: Json) -> str:
     levels = [x for x in ("5%", "2%", "1%") if any(k.endswith(f" at {x}") for k in found)]
     rows = [[shown, *(_error(found.get(f"{name} at {x}")) for x in levels)] for name, shown in METHODS.items()]
     return (
-        "**LeNet-300-100 on MNIST**: test error in % at a share of the 266 200 weights. Every method starts from the same "
-        f"dense network of a seed (test error {found['dense at 100%']['mean']:.2f} %, after 20 epochs), sees the same "
-        "batches of 256, and has the same budget of 40 epochs. The methods in code type are specs of this repository; the "
-        "others are loops written by hand. Means over seeds, the lowest and highest in brackets, in parentheses how many."
-        "\n\n" + _table(["", *levels], rows)
+        "**LeNet-300-100 on MNIST**: test error in % at a share of the 266 200 weights. Every method starts from the "
+        f"same dense network of a seed (test error {found['dense at 100%']['mean']:.2f} %, after 20 epochs), sees the "
+        "same batches of 256, and has the same budget of 40 epochs. The methods in code type are specs of this "
+        "repository; the others are loops written by hand. Means over seeds, the lowest and highest in brackets, in "
+        "parentheses how many.\n\n" + _table(["", *levels], rows)
     )
 
 
@@ -59,8 +59,8 @@ def overhead(result: Json) -> str:
     head = ["network", "bare step", "`lc`", "`lc`, over fused", "`ista`", "`ista`, over fused"]
     return (
         "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch "
-        f"256, {_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the same "
-        "loop with torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
+        f"256, {_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the "
+        "same loop with torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
     )
 
 
@@ -76,9 +76,21 @@ def projection(result: Json) -> str:
         for name, r in result["ratio_to_sum"].items()
     ]
     return (
-        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in units of "
-        f"one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is what the "
-        "median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
+        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in "
+        f"units of one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is "
+        "what the median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
+    )
+
+
+def check(result: Json) -> str:
+    """Seconds of checking, beside what importing torch takes."""
+    found = {name: (f"{r['cpu_median']:.2f} s", f"{r['wall_median']:.2f} s") for name, r in result["seconds"].items()}
+    rows = [[name, *times] for name, times in found.items() if name != "import torch"]
+    return (
+        "**Checking**: time of `prune check` with a saved table of shapes, after Python has started: a spec with a budget "
+        "of weights and one of multiply-adds for ResNet-50, and for chains of layers with one budget more for each. "
+        f"Importing torch, which it does not do, takes {found['import torch'][0]} there. Medians of {result['rounds']}, "
+        f"Python {result['python']}, {result['machine']}.\n\n" + _table(["", "processor", "clock"], rows)
     )
 
 
@@ -96,6 +108,7 @@ WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
         "The projection has no result in this checkout",
         "--json benchmarks/projection/result.json",
     ),
+    "check": (check, "The time of checking has no result in this checkout", "--json benchmarks/check/result.json"),
     "gpu": (gpu, "**Nothing here has been run on a GPU yet**", "--json benchmarks/gpu/result.json"),
 }
 

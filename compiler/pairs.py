@@ -36,6 +36,8 @@ def family(function: Function) -> str:
             return "weighted count"
         case GroupCount():
             return "group count"
+        case VectorNorm(name=name, options=options) if ("from", "start") in options:
+            return f"{name} from start"  # of w − start(w): another ball than that of w
         case Structural(name=name) | VectorNorm(name=name) | MatrixFunction(name=name) | Measured(name=name):
             return name
         case Entries():

@@ -189,7 +189,7 @@ def explain(
 @cli.command()
 @click.argument("path", metavar="SPEC")
 @options_compile
-@click.option("--out", type=click.Path(path_type=Path), help="run directory; runs/NAME by default")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="run directory; runs/NAME by default")
 @option_seed
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
 @option_dtype

@@ -77,6 +77,8 @@ def _unexpected(error: Exception) -> Exit:
         return say(Exit.SPEC, f"error[{stable}]: {message}" if stable else message, getattr(error, "hint", None) or "")
     if isinstance(error, ModuleNotFoundError) and error.name in NEEDED:
         return say(Exit.USAGE, f"this needs {error.name}, which is not installed")
+    if isinstance(error, OSError) and error.strerror:
+        return say(Exit.SPEC, f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     where = _in_user_code(error.__traceback__)
     if where is not None:
         return say(Exit.SPEC, f"the code given with --with failed in {where}: {type(error).__name__}: {error}")

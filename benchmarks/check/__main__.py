@@ -1,9 +1,9 @@
 """``python -m benchmarks.check --json result.json``: seconds of `prune check`, after Python itself has started.
 
-Three specs, each a process of its own with a saved table of shapes, as from the cache: ResNet-50 under a budget of weights
-and one of multiply-adds, and chains of 1 000 and 10 000 layers under the same two and one budget more for every layer.
-CPU seconds are those of the process; wall seconds also hold what else the machine does. The time to import torch,
-measured in the same minutes, is the yardstick.
+Three specs, each a process of its own with a saved table of shapes: ResNet-50 under a budget of weights and one of
+multiply-adds, and chains of 1 000 and 10 000 layers under the same two and one budget more for every layer. CPU seconds
+are those of the process; wall seconds also hold what else the machine does. The time to import torch, measured in the
+same minutes, is the yardstick.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def measure(repeats: int) -> dict[str, Any]:
 
 def _environment(folder: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(Path(folder) / "bytecode"), "OMP_NUM_THREADS": "1"}
+    bytecode = str(Path(folder) / "bytecode")
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": bytecode, "OMP_NUM_THREADS": "1"}
 
 
 def _once(words: list[str], environment: dict[str, str]) -> tuple[float, float]:

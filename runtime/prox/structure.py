@@ -33,7 +33,7 @@ def n_of_m_mask(tensor: Tensor, n: int, m: int) -> Tensor:
 
 def surplus(value: Tensor, alive: Tensor | None, price: float) -> Tensor:
     """``(v_i² − P)₊`` in float64, 0 where not alive; for P < 0 a kept zero gains −P."""
-    gains = value.detach().double().square_().sub_(price).clamp_min_(0)
+    gains = value.detach().double().square().sub_(price).clamp_min_(0)
     return gains if alive is None else gains.mul_(alive)
 
 
@@ -80,6 +80,6 @@ def kept_energy(value: Tensor, mask: Tensor | None = None) -> float:
     pieces = torch.split(value.detach().reshape(-1), CHUNK) if value.numel() else ()
     masks = [None] * len(pieces) if mask is None else torch.split(mask.reshape(-1), CHUNK)
     for piece, kept in zip(pieces, masks, strict=True):
-        wide = piece.double() if kept is None else piece.double().mul_(kept)
+        wide = piece.double() if kept is None else piece.double().mul(kept)
         total += float(wide.dot(wide))
     return total

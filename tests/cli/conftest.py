@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,11 +119,11 @@ class Prune:
 
 
 @pytest.fixture
-def prune(tmp_path: Path) -> Iterator[Prune]:
+def prune(tmp_path: Path) -> Prune:
     """In an empty folder that holds ``tiny.prune``, ``lenet.prune`` and the latter's shape table, ``shapes.json``."""
     p = Prune(tmp_path)
     _fill(p)
-    yield p
+    return p
 
 
 def _fill(p: Prune) -> None:

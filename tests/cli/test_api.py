@@ -10,7 +10,7 @@ import prunelang
 from prunelang.compiler.problem import Interval
 from prunelang.compiler.shapes import ShapeTable
 from tests.cli.conftest import LENET
-from tests.shape_tables import lenet_300_100, lenet_5
+from tests.shape_tables import lenet_5, lenet_300_100
 
 WITH_PARAMS = """\
 model net = lenet_300_100()

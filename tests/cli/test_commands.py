@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from prunelang.dsl.formatter import format_spec
+from prunelang.explain import STAGES
 from prunelang.runtime.export import load_export
 from prunelang.templates import templates
 from tests.cli import documents
-from tests.cli.conftest import LENET, ROOT, TINY, Done, Prune
+from tests.cli.conftest import LENET, ROOT, Done, Prune
 
 INFEASIBLE = ROOT / "specs" / "resnet50_infeasible.prune"
 RESNET50 = ROOT / "tests" / "data" / "resnet50.shapes.json"
@@ -110,6 +111,9 @@ def test_bytes_that_are_no_text(prune: Prune) -> None:
         (["check", "lenet.prune", "--with", "missing.py"], "--with missing.py: there is no such file"),
         (["check", "lenet.prune", "--with", "no_such_module"], "--with no_such_module: No module named"),
         (["check", "lenet.prune", "--with", "broken.py"], "ZeroDivisionError in"),
+        (["run", "lenet.prune", "--out", "shapes.json"], "'shapes.json' is a file"),
+        (["run", "lenet.prune", "--seed", "-1"], "-1 is not in the range"),
+        (["verify", "done.dir", "--spec", "lenet.prune"], "holds its own spec"),
         (["explain", "P999"], "no diagnostic has the code P999"),
         (["explain", "lenet.prune", "--stage", "everything"], "one of all, spec, problem"),
         (["init", "--template", "tt-rank"], "no template is called `tt-rank`"),
@@ -124,6 +128,8 @@ def test_bytes_that_are_no_text(prune: Prune) -> None:
 )
 def test_command_lines_that_are_wrong(words: list[str], said: str, prune: Prune) -> None:
     prune.write("broken.py", "1 / 0\n")
+    (prune.folder / "done.dir").mkdir()
+    prune.write("done.dir/certificate.json", "{}")
     run = prune(*words)
     assert (run.returncode, run.stdout) == (2, "")
     assert said in run.stderr
@@ -171,7 +177,6 @@ def test_init_keeps_what_is_there(prune: Prune) -> None:
 
 
 LOOSE = "model net=mlp([64,10]) # a comment\ndata digits( )\n"
-TIGHT = "model net = mlp([64, 10])  # a comment\ndata  digits()\n"
 
 
 def test_fmt_writes_files(prune: Prune) -> None:
@@ -224,11 +229,11 @@ def test_a_spec_is_explained(prune: Prune) -> None:
     assert "note[P301]" in run.stderr
 
 
-@pytest.mark.parametrize("stage", ["spec", "problem", "proofs", "solver", "graph"])
+@pytest.mark.parametrize("stage", STAGES[1:])
 def test_one_stage_is_explained(stage: str, prune: Prune) -> None:
     text = prune("explain", "lenet.prune", "--shapes", "shapes.json", "--stage", stage)
     assert text.returncode == 0
-    first = {"spec": "model net", "problem": "lenet_300_100(", "proofs": "sparsity: ", "solver": "solve lc(", "graph": "# "}
+    first = dict(zip(STAGES[1:], ("model net", "lenet_300_100(", "sparsity: ", "solve lc(", "# "), strict=True))
     assert text.stdout.startswith(first[stage])
     assert "── " not in text.stdout
     run = prune("explain", "lenet.prune", "--shapes", "shapes.json", "--stage", stage, "--format", "json")

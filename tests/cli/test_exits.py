@@ -41,6 +41,15 @@ def test_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "Traceback" in text
 
 
+def test_a_full_disk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> str:
+        raise OSError(28, "No space left on device", "runs/x/history.jsonl")
+
+    monkeypatch.setattr("prunelang.templates.describe", full)
+    assert main(monkeypatch, "init", "--list") == 1
+    assert capsys.readouterr().err == "prune: runs/x/history.jsonl: No space left on device\n"
+
+
 def test_a_reader_that_goes_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def closed() -> str:
         raise BrokenPipeError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import combinations, permutations
 
 import pytest
 
@@ -60,6 +61,39 @@ def test_laminar_and_exactness() -> None:
     with pytest.raises(CrossingSets, match="part and other cross"):
         check_laminar([part, CountBound("other", {"b": 1, "c": 1}, upper=4)])
     check_laminar([part, CountBound("weighted", {"b": 1, "c": 2}, upper=4)])
+
+
+def test_laminar_is_what_comparing_all_pairs_says() -> None:
+    """Against the definition: of two sets one holds the other, or they share nothing."""
+    families = list(combinations([set(c) for size in (1, 2, 3, 4) for c in combinations("abcd", size)], 3))
+    nested = 0
+    for family in families:
+        laminar = all(x <= y or y <= x or not x & y for x, y in combinations(family, 2))
+        counts = [CountBound("".join(sorted(x)), dict.fromkeys(sorted(x), 1), upper=1) for x in family]
+        for order in permutations(counts):
+            if laminar:
+                check_laminar(order)
+                continue
+            with pytest.raises(CrossingSets) as crossing:
+                check_laminar(order)
+            x, y = map(set, crossing.value.names)
+            assert x & y
+            assert not x <= y
+            assert not y <= x
+        nested += laminar
+    assert 0 < nested < len(families)
+
+
+def test_inner_sets_are_compared_where_they_share_a_tensor() -> None:
+    far = [NofMBound("cells", ("a", "b"), 2, 4), BlockBound("blocks", ("c",), 2, 2), Pinned("pin", ("d",))]
+    check_laminar(far)
+    check_laminar([GroupBound("filters", ("a",), "filter", 2), far[0]])
+    for near in (BlockBound("blocks", ("b", "c"), 2, 2), GroupBound("channels", ("b",), "channel", 2)):
+        with pytest.raises(CrossingSets, match=f"cells and {near.name} cross"):
+            check_laminar([far[0], near])
+    with pytest.raises(CrossingSets, match="pin and cells cross"):
+        check_laminar([far[0], Pinned("pin", ("b", "d"))])
+    check_laminar([NofMBound("all", ("a",), 4, 4), Pinned("pin", ("a",))])
 
 
 def test_refusals() -> None:

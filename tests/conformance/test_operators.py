@@ -1,9 +1,14 @@
-"""The laws of proximal operators, for every operator in the folder: a new file is under test as soon as it exists."""
+"""The laws of proximal operators, for every operator in the folder: a new file is under test as soon as it exists.
+
+PRUNELANG_TEST_DEVICE=cuda puts every point on that device; the numbers are the same, drawn on the CPU.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,15 +23,27 @@ INSTANCES = [pytest.param(o, id=f"{n}{i}") for n, c in OPERATORS.items() for i, 
 CONVEX = [p for p in INSTANCES if p.values[0].convex]  # type: ignore[union-attr]
 SETS = [p for p in INSTANCES if isinstance(p.values[0], AbstractProjection)]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+DEVICE = os.environ.get("PRUNELANG_TEST_DEVICE", "cpu")
 GAMMA = 0.7
 every = pytest.mark.parametrize("f", INSTANCES)
+
+
+@pytest.fixture(autouse=True)
+def any_kernel(repeatable: None) -> None:
+    """Accelerators may use what torch calls nondeterministic (`kthvalue`: which index of equal values it returns)."""
+    torch.use_deterministic_algorithms(torch.device(DEVICE).type == "cpu")
+
+
+def normal(shape: Sequence[int], generator: torch.Generator, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Drawn on the CPU, put on the device."""
+    return torch.randn(shape, generator=generator, dtype=dtype).to(DEVICE)
 
 
 def point(seed: int, dtype: torch.dtype = torch.float64, ties: bool = False) -> list[Tensor]:
     """A matrix, a kernel, an empty tensor, a vector; with `ties`, small integers."""
     g = torch.Generator().manual_seed(seed)
     shapes = [(5, 7), (3, 2, 3, 3), (0, 4), (6,)]
-    x = [torch.randn(s, generator=g, dtype=torch.float64) for s in shapes]
+    x = [normal(s, g) for s in shapes]
     return [(2 * v).round().to(dtype) if ties else v.to(dtype) for v in x]
 
 
@@ -83,8 +100,8 @@ def test_prox_minimises(f: AbstractOperator, ties: bool) -> None:
     g = torch.Generator().manual_seed(7)
     for size in (1e-6, 1e-3, 0.1):
         for _ in range(5):
-            rivals.append([t + size * torch.randn(t.shape, generator=g, dtype=t.dtype) for t in y])
-            rivals.append([t * (1 + size * torch.randn(t.shape, generator=g, dtype=t.dtype)) for t in y])
+            rivals.append([t + size * normal(t.shape, g, t.dtype) for t in y])
+            rivals.append([t * (1 + size * normal(t.shape, g, t.dtype)) for t in y])
             rivals.append(prox(f, rivals[-1]) if f.indicator else [t * (1 - size) for t in y])
     for z in rivals:
         assert objective(f, z, x) >= least - slack
@@ -134,7 +151,7 @@ def test_works_in_place_in_every_dtype(f: AbstractOperator, dtype: torch.dtype) 
 
 @every
 def test_layouts_parameters_and_empty_lists(f: AbstractOperator) -> None:
-    w = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    w = normal((4, 3, 2, 2), torch.Generator().manual_seed(5))
     expected = prox(f, [w])[0]
     other = w.clone().to(memory_format=torch.channels_last)
     parameter = torch.nn.Parameter(w.clone())
@@ -149,6 +166,6 @@ def test_layouts_parameters_and_empty_lists(f: AbstractOperator) -> None:
 @every
 def test_zero_is_where_it_should_be(f: AbstractOperator) -> None:
     """Every operator here fixes 0 or, for a box beside it, moves it to the nearest end."""
-    y = flat(prox(f, [torch.zeros(3, 4)]))
+    y = flat(prox(f, [torch.zeros(3, 4, device=DEVICE)]))
     lo, hi = (f.lo, f.hi) if hasattr(f, "lo") and hasattr(f, "hi") else (0.0, 0.0)
-    assert torch.allclose(y, torch.zeros(12, dtype=y.dtype).clamp(lo, hi))
+    assert torch.allclose(y, torch.zeros_like(y).clamp(lo, hi))

@@ -28,8 +28,8 @@ SHARED = "prune run specs/quickstart.prune --out runs/quickstart"
 SHIM = """#!/bin/sh
 exec {python} -c '
 import os, sys
-import prunelang.compiler.solvers, prunelang.runtime.prox
-for package in (prunelang.compiler.solvers, prunelang.runtime.prox):
+import prunelang.compiler.bridges, prunelang.compiler.solvers, prunelang.runtime.prox
+for package in (prunelang.compiler.bridges, prunelang.compiler.solvers, prunelang.runtime.prox):
     folder = package.__name__.replace("prunelang.", "").replace(".", "/")
     if os.path.isdir(folder):
         package.__path__.append(os.path.abspath(folder))
@@ -82,19 +82,28 @@ class Session:
     # ── kinds ──
 
     def _prune(self, block: Block) -> str | None:
-        """Checks. ``fragment``: lines of a spec; ``error CODE``: is refused; ``norun CODE``: checks, but cannot be run."""
-        text = completed(block.text) if "fragment" in block.words else block.text + "\n"
+        """Checks, and its solver takes it. ``error CODE``: is refused; ``norun CODE``: checks, but cannot be run.
+
+        ``fragment``: some lines of a spec; ``each``: and every line by itself.
+        """
+        if "fragment" not in block.words:
+            return self._checks(block, block.text + "\n")
+        texts = block.text.splitlines() if "each" in block.words else [block.text]
+        wrong = [f"`{text}` {found}" for text in texts if (found := self._checks(block, completed(text))) is not None]
+        return "\n".join(wrong) or None
+
+    def _checks(self, block: Block, text: str) -> str | None:
         expected, refused = block.after("error"), block.after("norun")
         try:
             program = prunelang.compile(text)
         except SpecError as error:
             codes = sorted({d.code for d in error.diagnostics if d.severity == "error"})
-            return None if codes == [expected] else f"refused with {', '.join(codes)}:\n{error}"
+            return None if codes == [expected] else f"is refused with {', '.join(codes)}:\n{error}"
         if expected is not None:
             return f"checks, and should be refused with {expected}"
         obstacles = sorted({d.code for d in program.obstacles if d.severity == "error"})
-        if obstacles != ([refused] if refused else []) and not ("fragment" in block.words and refused is None):
-            return f"its solver says {', '.join(obstacles) or 'nothing'}"
+        if obstacles != ([refused] if refused else []):
+            return f"checks, and its solver says {', '.join(obstacles) or 'nothing'}"
         return None
 
     def _python(self, block: Block) -> str | None:
@@ -109,7 +118,7 @@ class Session:
         return None
 
     def _text(self, block: Block) -> str | None:
-        """``output``: what the Python block before printed (``about``: but for digits); ``diagram``: its folders exist."""
+        """``output``: what the Python block before printed (``about``: up to digits); ``diagram``: folders exist."""
         if "diagram" in block.words:
             missing = [x for x in re.findall(r"\b([a-z]+)/", block.text) if not (ROOT / x).is_dir()]
             return f"there is no folder {missing[0]}/" if missing else None

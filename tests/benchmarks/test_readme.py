@@ -1,0 +1,93 @@
+"""The pages show the numbers that the benchmarks wrote, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import readme
+
+RESULTS = {
+    "lenet300": {
+        "summary": {
+            "dense at 100%": {"mean": 1.7, "low": 1.6, "high": 1.8, "seeds": 3},
+            "lc at 5%": {"mean": 1.664, "low": 1.5, "high": 1.9, "seeds": 3},
+            "ista at 1%": {"mean": 2.5, "low": 2.5, "high": 2.5, "seeds": 1},
+        }
+    },
+    "overhead": {
+        "rounds": 15,
+        "device": "cpu",
+        "threads": 1,
+        "torch": "2",
+        "networks": {
+            "net": {
+                "step_ms": {"bare": 3.1},
+                "over_bare": {x: {"median": 1.041, "quartiles": [1.0, 1.1]} for x in ("lc", "ista")},
+                "over_bare_fused": {x: {"median": 1.06, "quartiles": [1.0, 1.1]} for x in ("lc", "ista")},
+            }
+        },
+    },
+    "projection": {
+        "kept": 0.05,
+        "weights": 25_500_000,
+        "device": "cpu",
+        "threads": 2,
+        "torch": "2",
+        "sum_ms": {"median": 7.8},
+        "ratio_to_sum": {"selection, warm": {"min": 2.0, "median": 4.12, "max": 8.0, "limit": 5.0}},
+    },
+    "check": {
+        "rounds": 10,
+        "python": "3.11",
+        "machine": "x86_64",
+        "seconds": {x: {"cpu_median": 0.246, "wall_median": 0.31} for x in ("import torch", "ResNet-50")},
+    },
+    "gpu": {
+        "device": "a card",
+        "torch": "2",
+        "checks": [{"name": "laws", "outcome": "passed", "detail": "9 passed"}],
+    },
+}
+SHOWN = {
+    "lenet300": "| `lc` | 1.66 [1.50, 1.90] (3) | – |",
+    "overhead": "| net | 3.1 ms | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] |",
+    "projection": "| selection, warm | 2.0 | 4.1 | 8.0 | 5 |",
+    "check": "| ResNet-50 | 0.25 s | 0.31 s |",
+    "gpu": "| laws | passed | 9 passed |",
+}
+
+
+def test_the_pages_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert readme.main(["--check"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_becomes_a_table(name: str, tmp_path: Path) -> None:
+    assert "makes one" in readme.section(name, tmp_path)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "result.json").write_text(json.dumps(RESULTS[name]))
+    assert SHOWN[name] in readme.section(name, tmp_path).splitlines()
+
+
+def test_a_stale_page_is_found_and_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- numbers: projection -->\nold\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(readme, "PAGES", (page,))
+    assert readme.main(["--check"]) == 1
+    assert "page.md" in capsys.readouterr().err
+    assert "old" in page.read_text()
+    assert readme.main([]) == 0
+    assert readme.main(["--check"]) == 0
+    assert page.read_text().startswith("before\n<!-- numbers: projection -->\n")
+    assert page.read_text().endswith("<!-- end -->\nafter\n")
+
+
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda p: p.parent.name)
+def test_every_benchmark_is_on_every_page(page: Path) -> None:
+    marked = [m[2] for m in readme.MARKED.finditer(page.read_text(encoding="utf-8"))]
+    assert marked == list(readme.WRITERS)
