@@ -77,8 +77,8 @@ def projection(result: Json) -> str:
     ]
     return (
         f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in "
-        f"units of one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* is "
-        "what the median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
+        f"units of one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* "
+        "is what the median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
     )
 
 
@@ -87,10 +87,10 @@ def check(result: Json) -> str:
     found = {name: (f"{r['cpu_median']:.2f} s", f"{r['wall_median']:.2f} s") for name, r in result["seconds"].items()}
     rows = [[name, *times] for name, times in found.items() if name != "import torch"]
     return (
-        "**Checking**: time of `prune check` with a saved table of shapes, after Python has started: a spec with a budget "
-        "of weights and one of multiply-adds for ResNet-50, and for chains of layers with one budget more for each. "
-        f"Importing torch, which it does not do, takes {found['import torch'][0]} there. Medians of {result['rounds']}, "
-        f"Python {result['python']}, {result['machine']}.\n\n" + _table(["", "processor", "clock"], rows)
+        "**Checking**: time of `prune check` with a saved table of shapes, after Python has started: a spec with a "
+        "budget of weights and one of multiply-adds for ResNet-50, and for chains of layers with one budget more for "
+        f"each layer. Importing torch, which it does not do, takes {found['import torch'][0]} there. Medians of "
+        f"{result['rounds']}, Python {result['python']}, {result['machine']}.\n\n" + _table(["", "CPU", "clock"], rows)
     )
 
 
@@ -109,7 +109,7 @@ WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
         "--json benchmarks/projection/result.json",
     ),
     "check": (check, "The time of checking has no result in this checkout", "--json benchmarks/check/result.json"),
-    "gpu": (gpu, "**Nothing here has been run on a GPU yet**", "--json benchmarks/gpu/result.json"),
+    "gpu": (gpu, "**Nothing here has been run on a GPU yet.** There is no result", "--json benchmarks/gpu/result.json"),
 }
 
 

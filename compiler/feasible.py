@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from prunelang.compiler.graph import Feasible, Part
+from prunelang.compiler.graph.state import grouped
 from prunelang.compiler.joint import (
     BlockBound,
     Bound,
@@ -125,18 +126,19 @@ def _bounds(c: Constraint) -> Iterator[Bound]:
 
 
 def _shown(c: Constraint) -> str:
-    """The constraint with its bound resolved: ``‖net.weights‖₀ ≤ 13 310``."""
-    if not isinstance(c.set, Interval):
+    """The constraint with its bound resolved, and what a ∀ stands at: ``‖l.weights‖₀ ≤ 13 310 [fc1]``."""
+    if not isinstance(c.set, Interval) or " ∈ " in c.text:
         return c.text or c.label
+    at = re.search(r" ?\[[^][\"]+\]$", c.label)
     sides = re.split(" [≤≥] ", c.text)
     function = sides[len(sides) // 2] if len(sides) == 3 else sides[0] if sides[0] else c.label
     low = "" if c.set.lower is None else f"{_number(c.set.lower)} ≤ "
     high = "" if c.set.upper is None else f" ≤ {_number(c.set.upper)}"
-    return low + function + high
+    return low + function + high + (f" {at[0].strip()}" if at and not function.endswith(at[0]) else "")
 
 
 def _number(value: Fraction | int) -> str:
-    return f"{int(value):,}".replace(",", " ") if value == int(value) else f"{float(value):g}"
+    return grouped(int(value)) if value == int(value) else f"{float(value):g}"
 
 
 def _frozen(value: Any) -> Any:

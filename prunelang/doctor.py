@@ -48,6 +48,8 @@ def text(found: dict[str, Any]) -> str:
     """The facts, one a line."""
     lines = []
     for key, value in found.items():
+        if key == "format_version":
+            continue
         if isinstance(value, dict):
             lines += [f"{name:<16} {found or 'not installed'}" for name, found in value.items()]
         else:

@@ -9,6 +9,12 @@ from typing import Any, Literal
 from prunelang.compiler.graph.base import State
 from prunelang.compiler.schedule import Schedule
 
+
+def grouped(number: int) -> str:
+    """Digits in groups of three: ``13 310``."""
+    return f"{number:,}".replace(",", " ")
+
+
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -21,7 +27,7 @@ class Weights(State):
     view: Literal["flat", "layers"] = "flat"
 
     def line(self) -> str:
-        return f"weights {self.name} = {', '.join(self.tensors)}   [{self.entries:_} as {self.view}]".replace("_", " ")
+        return f"weights {self.name} = {', '.join(self.tensors)}   [{grouped(self.entries)} as {self.view}]"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from prunelang.compiler.graph.base import Step, Sync
-from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic
+from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic, grouped
 from prunelang.compiler.schedule import Schedule
 
 
@@ -178,7 +178,7 @@ class Steer(Step):
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
-        return f"steer {self.level}: ‖{self.latent}‖₀ above it → {self.kappa:_} at p = {self.reach:g}".replace("_", " ")
+        return f"steer {self.level}: ‖{self.latent}‖₀ above it → {grouped(self.kappa)} at p = {self.reach:g}"
 
     def reads(self) -> tuple[str, ...]:
         return (self.latent, self.level)

@@ -76,12 +76,13 @@ def _levels(program: tuple[Step, ...], level: str) -> Iterator[str]:
     for step in program:
         if level == "step" and step.sync != "none":
             yield f"`{step.line()}` makes the host wait inside a batch loop"
+        inner = "outer" if isinstance(step, Outer) else level
         if isinstance(step, Batches):
             yield from _levels(step.body, "step")
-            yield from _levels(step.each_epoch, "epoch")
+            yield from _levels(step.each_epoch, level if level == "step" else "epoch")
         else:
             for _, body in step.bodies():
-                yield from _levels(body, "outer" if isinstance(step, Outer) else level)
+                yield from _levels(body, level if level == "step" else inner)
 
 
 def _optimizers(graph: Graph) -> Iterator[str]:
@@ -140,4 +141,3 @@ def _clocks(graph: Graph) -> Iterator[str]:
                 yield from visit(body, inner)
 
     yield from visit(graph.program, set())
-

@@ -47,7 +47,7 @@ def test_pins_alone_need_no_projection_and_beside_counts_they_are_kept() -> None
 
 
 def test_weighted_counts_have_a_certified_gap() -> None:
-    (part,) = parts("  size: bytes(net, format = csr) ≤ 50 KB").parts
+    (part,) = parts("  size: bytes(net, format = bitmask) ≤ 200 KB").parts
     assert part.exactness == "exact", "one cost for all: a plain count"
     (part,) = parts("  size: bytes(net) ≤ 50 KB").parts
     assert part.exactness == "gap"
