@@ -46,14 +46,12 @@ def option(
 
     `aliases` are other spellings of the same option (``mu`` is also ``μ`` by the rule for names, no alias needed).
     """
-    extra = {"gt": gt, "ge": ge, "lt": lt, "le": le, "clocks": clocks, "unit": unit, "aliases": aliases}
+    limits = {"gt": gt, "ge": ge, "lt": lt, "le": le}
+    extra: dict[str, Any] = {k: str(v) for k, v in limits.items() if v is not None}
+    extra |= {k: v for k, v in {"clocks": list(clocks), "unit": unit, "aliases": list(aliases)}.items() if v}
     if default is ...:
-        return Field(description=doc, json_schema_extra={k: v for k, v in extra.items() if v not in (None, (), "")})
-    return Field(
-        default=default,
-        description=doc,
-        json_schema_extra={k: v for k, v in extra.items() if v not in (None, (), "")},
-    )
+        return Field(description=doc, json_schema_extra=extra)
+    return Field(default=default, description=doc, json_schema_extra=extra)
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,10 @@ def _evaluate(s: Schedule, clocks: Clocks) -> float:
                 shape,
             )
         case Steps(first, changes, unit):
-            now, value = float(clocks[_CLOCK_OF[unit]]), _evaluate(first, clocks)
+            now, reached = float(clocks[_CLOCK_OF[unit]]), _evaluate(first, clocks)
             for time, later in changes:
-                value = _evaluate(later, clocks) if now >= _evaluate(time, clocks) else value
-            return value
+                reached = _evaluate(later, clocks) if now >= _evaluate(time, clocks) else reached
+            return reached
     raise TypeError(s)
 
 

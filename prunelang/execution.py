@@ -279,8 +279,8 @@ def run(
     """Train, save, reload, measure and certify. A failed run still leaves its last good weights and a certificate."""
     start = time.perf_counter()
     out = options.out
-    out.mkdir(parents=True, exist_ok=True)
     session = Session(plan, folder, options)
+    out.mkdir(parents=True, exist_ok=True)  # only now: data that cannot be had leaves no folder behind
     write_text(Path("graph.txt"), listing(session.graph), root=out)
     write_text(Path("graph.json"), json.dumps(to_json(session.graph), ensure_ascii=False, indent=1), root=out)
     recorder = Recorder(out / "history.jsonl", observe)

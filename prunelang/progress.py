@@ -85,7 +85,7 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
 
         def observe(event: Event) -> None:
             stage = str(event.get("stage"))
-            if event["event"] == "stage" and "loss" not in event:  # it begins; at its end it has a loss
+            if event["event"] == "begin":
                 for task in tasks.values():
                     progress.update(task, completed=1.0)
                 tasks[stage] = progress.add_task(stage, total=1.0, facts="")

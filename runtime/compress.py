@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -53,7 +54,9 @@ def project_part(
                 for mask in masks:
                     mask.fill_(True)
     except NonFinite as error:
-        raise NumericalFailure(f"{part.tensors[error.index]} is not finite before a projection", "projection") from error
+        raise NumericalFailure(
+            f"{part.tensors[error.index]} is not finite before a projection", "projection"
+        ) from error
 
 
 def _multiplier(name: str, before: list[Tensor], after: list[Tensor]) -> float:
@@ -63,13 +66,13 @@ def _multiplier(name: str, before: list[Tensor], after: list[Tensor]) -> float:
     """
     moved = [(b.double() - a.double()).abs() for b, a in zip(before, after, strict=True)]
     if name == "norm1":
-        return max(float(d.max()) for d in moved if d.numel())
+        return max((float(d.max()) for d in moved if d.numel()), default=0.0)
     if name == "norminf":
         return sum(float(d.sum()) for d in moved)
-    distance = sum(float(d.square().sum()) for d in moved) ** 0.5
+    distance = math.sqrt(sum(float(d.square().sum()) for d in moved))
     if name == "norm2":
         return distance
-    length = sum(float(a.double().square().sum()) for a in after) ** 0.5
+    length = math.sqrt(sum(float(a.double().square().sum()) for a in after))
     return distance / (2 * length) if length else 0.0
 
 
@@ -85,7 +88,9 @@ def ball_label(part: Part) -> str:
 
 def bounds_of(part: Part, m: Machine) -> list[Bound]:
     """The bounds as they are for the trained tensors: what frozen ones cost now is moved to the constant."""
-    return [_without_frozen(b, part, m) if isinstance(b, CountBound | ChoiceBound) else b for b in from_json(part.bounds)]
+    return [
+        _without_frozen(b, part, m) if isinstance(b, CountBound | ChoiceBound) else b for b in from_json(part.bounds)
+    ]
 
 
 def _without_frozen(bound: CountBound | ChoiceBound, part: Part, m: Machine) -> Bound:

@@ -169,4 +169,3 @@ def m_of(m: Machine, latent: str) -> str:
     node = m.nodes[latent]
     assert isinstance(node, Latent)
     return node.of
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial, singledispatch
+from itertools import islice
 
 import torch
 
@@ -30,6 +31,7 @@ from prunelang.runtime.compress import apply_prox, counts, hit, project, project
 from prunelang.runtime.descent import Descent
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 from prunelang.runtime.prox.select import kth_magnitude
+
 
 def run(machine: Machine) -> None:
     """Execute the whole program. Raises `NumericalFailure` or `Interrupted` with the last good weights restored."""
@@ -171,28 +173,31 @@ def _(step: Recalibrate, m: Machine) -> None:
     norms = [x for x in m.model.modules() if isinstance(x, torch.nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
-    momenta = [x.momentum for x in norms]
-    for x in norms:
-        x.reset_running_stats()
-        x.momentum = None  # cumulative average
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
     m.model.train()
     with torch.no_grad():
-        for i, (x, _) in enumerate(m.feed.epoch(m.epochs)):
-            if i == step.batches:
-                break
+        for x, _ in islice(m.feed.epoch(m.epochs), step.batches):
             m.model(x)
-    for x, momentum in zip(norms, momenta, strict=True):
-        x.momentum = momentum
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 @execute.register
 def _(step: Record, m: Machine) -> None:
-    event: dict[str, object] = {"event": step.what, "stage": step.stage, **{c: m.clocks[c] for c in ("k", "epoch", "p")}}
+    event: dict[str, object] = {
+        "event": step.what,
+        "stage": step.stage,
+        **{c: m.clocks[c] for c in ("k", "epoch", "p")},
+    }
     event["loss"] = m.last_loss
     if step.counted:
         found = counts(m.feasible, m, step.counted)
         event["constraints"] = [
-            {"label": label, "value": got, "bound": bound, "price": m.multipliers.get(label)} for label, got, bound in found
+            {"label": label, "value": got, "bound": bound, "price": m.multipliers.get(label)}
+            for label, got, bound in found
         ]
     if step.copy and step.of:
         pairs = zip(m.values[step.of], m.values[step.copy], strict=True)

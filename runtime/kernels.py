@@ -73,8 +73,8 @@ def s_lats(x: float) -> float:
 def steered(p: float, d: float, q: float, last: tuple[float, float], reach: float) -> tuple[float, float, float, float]:
     """The course of a threshold until the next steer, ``(p₀, d₀, target, span)`` for `anchored`.
 
-    `q` is the threshold that would leave κ weights now, `last` = (p, q) at the last steer. Up to `reach` the target is q;
-    from there on d follows q, which moves as the kept weights grow: the target is where q will be after one more span.
+    `q` is the threshold that would leave κ weights now, `last` = (p, q) at the last steer. Up to `reach` the target is
+    q; from there on d follows q, which moves as the kept weights grow: the target is where q will be after one more span.
     """
     p_last, q_last = last
     if p < reach:
@@ -118,7 +118,8 @@ def shrink_(x: Sequence[Tensor], norm: str, bound: float) -> None:
 def _length(x: Sequence[Tensor], order: int) -> Tensor:
     """‖x‖ in float64, at least the smallest positive number."""
     norms = [torch.linalg.vector_norm(v, order, dtype=torch.float64) for v in x]
-    return torch.linalg.vector_norm(torch.stack(norms), order).clamp_min(torch.finfo(torch.float64).tiny)
+    length: Tensor = torch.linalg.vector_norm(torch.stack(norms), order)
+    return length.clamp_min(torch.finfo(torch.float64).tiny)
 
 
 def _soft_threshold(x: Sequence[Tensor], radius: float) -> Tensor:

@@ -45,7 +45,7 @@ def correct(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def summed(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
-    """A metric summed over the predictions of a batch, in float64, so that a split's value does not depend on the batch."""
+    """A metric summed over the predictions of a batch, in float64: a split's value does not depend on the batch."""
     if name == "accuracy":
         return correct(outputs, targets).to(torch.float64)
     if name == "error":

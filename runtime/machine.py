@@ -75,13 +75,13 @@ class Machine:
     seconds: dict[str, float] = field(default_factory=dict)
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
     multipliers: dict[str, float] = field(default_factory=dict)  # of norm balls, in loss per unit of budget
-    cache: dict[int, Any] = field(default_factory=dict)  # projections by step, with their warm starts
+    cache: dict[tuple[int, int], Any] = field(default_factory=dict)  # projections by step and part, with warm starts
     good: dict[str, Tensor] = field(default_factory=dict)  # the network at the last good boundary
 
     def __post_init__(self) -> None:
-        found = dict(self.model.named_parameters(remove_duplicate=False))
-        found.update(self.model.named_buffers(remove_duplicate=False))
-        self.tensors: dict[str, Tensor] = found
+        self.tensors: dict[str, Tensor] = {}
+        self.tensors.update(self.model.named_parameters(remove_duplicate=False))
+        self.tensors.update(self.model.named_buffers(remove_duplicate=False))
         self.nodes: dict[str, State] = {s.name: s for s in self.graph.state}
         trained: set[str] = set()
         for node in self.graph.state:
@@ -167,5 +167,5 @@ def build(algorithm: str, groups: list[dict[str, Any]], options: Mapping[str, An
                 sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
         return sgd
     betas = (rest.pop("beta1"), rest.pop("beta2"))
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[algorithm]
+    kind: type[torch.optim.Adam] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[algorithm]
     return kind(groups, betas=betas, fused=True, **rest)

@@ -1,4 +1,4 @@
-"""The runtime graph: state and a program over it, printable, serialisable, verified, executed and emitted as one thing."""
+"""The runtime graph: state and a program over it; printed, serialised, verified, executed and emitted as one thing."""
 
 from prunelang.compiler.graph.base import Graph, State, Step, walk
 from prunelang.compiler.graph.codec import from_json, to_json

@@ -43,8 +43,8 @@ def _encode(value: Any) -> Any:
 
 def _decode(value: Any) -> Any:
     match value:
-        case {"node": name, **rest}:
-            return _nodes()[name](**{k: _decode(v) for k, v in rest.items()})
+        case {"node": str(name), **rest}:
+            return _nodes()[name](**{str(k): _decode(v) for k, v in rest.items()})
         case {"schedule": inner}:
             return schedule.from_json(inner)
         case {"map": inner}:

@@ -1,4 +1,4 @@
-"""Steps: the instructions of a graph. Each stands for a fixed sequence of torch calls, which executor and emitter share."""
+"""Steps: the instructions of a graph. Each stands for a sequence of torch calls that executor and emitter share."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Materialize(Step):
 class Steer(Step):
     """The controller of a threshold, once an epoch: sets the course that `Materialize` follows until the next.
 
-    With q the threshold that would leave κ weights now and f the shape of the schedule, the course meets q at p = reach:
+    With q the threshold that would leave κ weights now and f the schedule's shape, the course meets q at p = reach:
     ``d(p) = d + (q − d)(f(p/r) − f(p₀/r))/(1 − f(p₀/r))``; from there on it follows q, one epoch ahead.
     """
 
@@ -189,7 +189,7 @@ class Steer(Step):
 
 @dataclass(frozen=True)
 class Hit(Step):
-    """``W ← soft(θ, d)`` on the support of the projection of θ, with d the first magnitude outside it; ties by index."""
+    """``W ← soft(θ, d)`` on the support of the projection of θ; d is the first magnitude outside it, ties by index."""
 
     latent: str
     of: str

@@ -41,7 +41,7 @@ def test_a_run_says_what_it_did(done: Done) -> None:
 
 def test_progress_in_a_pipe_is_lines_of_json(done: Done) -> None:
     events = [json.loads(line) for line in done.process.stderr.splitlines()]
-    begun = [e["stage"] for e in events if e["event"] == "stage" and "loss" not in e]
+    begun = [e["stage"] for e in events if e["event"] == "begin"]
     assert begun == ["pretrain", "solve", "finetune"]
     assert sum(e["event"] == "epoch" for e in events) == 3 + 3 * 1 + 2
     assert all(e["loss"] > 0 for e in events if e["event"] == "epoch")

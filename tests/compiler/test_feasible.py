@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.compiler.checking import HEAD, constrained, plan_of
 
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.graph import Feasible
 from prunelang.compiler.joint import CountBound, NofMBound, Pinned, from_json
 from prunelang.compiler.problem import Interval
+from tests.compiler.checking import HEAD, constrained, plan_of
 
 
 def parts(lines: str, head: str = HEAD) -> Feasible:
@@ -20,7 +20,9 @@ def parts(lines: str, head: str = HEAD) -> Feasible:
 
 
 def test_constraints_that_share_no_tensor_are_projected_apart() -> None:
-    found = parts('  a: ‖net["fc1"].weights‖₀ ≤ 10\n  b: ‖net["fc2"].weights‖₁ ≤ 2\n  c: ‖net["fc3"].weights‖₀ ≤ 5').parts
+    found = parts(
+        '  a: ‖net["fc1"].weights‖₀ ≤ 10\n  b: ‖net["fc2"].weights‖₁ ≤ 2\n  c: ‖net["fc3"].weights‖₀ ≤ 5'
+    ).parts
     assert [(p.labels, p.tensors) for p in found] == [
         (("a",), ("fc1.weight",)),
         (("b",), ("fc2.weight",)),
@@ -55,7 +57,12 @@ def test_weighted_counts_have_a_certified_gap() -> None:
 
 @pytest.mark.parametrize(
     ("norm", "ball"),
-    [("‖net.weights‖₁", "norm1"), ("‖net.weights‖₂", "norm2"), ("‖net.weights‖₂²", "norm2_squared"), ("‖net.weights‖∞", "norminf")],
+    [
+        ("‖net.weights‖₁", "norm1"),
+        ("‖net.weights‖₂", "norm2"),
+        ("‖net.weights‖₂²", "norm2_squared"),
+        ("‖net.weights‖∞", "norminf"),
+    ],
 )
 def test_balls(norm: str, ball: str) -> None:
     assert parts(f"  b: {norm} ≤ 3").parts[0].balls == ((ball, 3.0),)

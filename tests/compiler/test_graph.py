@@ -1,4 +1,4 @@
-"""The graph as data: the codec knows every node, the verifier catches every rule's breach, listings read as the paper."""
+"""The graph as data: the codec knows every node, the verifier catches every breach, listings read as the paper."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from tests.compiler.checking import HEAD, plan_of
-from tests.golden_support import GOLDEN, golden
 
 from prunelang.compiler.graph import (
     Ascend,
@@ -51,6 +49,8 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.schedule import Apply, Clock, Ramp, constant
+from tests.compiler.checking import HEAD, plan_of
+from tests.golden_support import GOLDEN, golden
 
 __all__ = ["golden"]
 
@@ -99,7 +99,9 @@ def sample(node: type) -> Any:
     values = {}
     for f in fields(node):
         kind = str(f.type)
-        values[f.name] = next(iter(get_type_hints(node)[f.name].__args__)) if kind.startswith("Literal") else SAMPLES[kind]
+        values[f.name] = (
+            next(iter(get_type_hints(node)[f.name].__args__)) if kind.startswith("Literal") else SAMPLES[kind]
+        )
     return node(**values)
 
 
@@ -235,7 +237,11 @@ def test_every_rule_catches_its_breach(name: str) -> None:
 def test_a_breach_is_the_only_finding() -> None:
     """The rules do not echo each other, so that a finding names its cause."""
     alone = {n: len(error_of(g).findings) for n, (g, _) in BROKEN.items()}
-    assert {n for n, count in alone.items() if count > 1} <= {"state of nothing", "a copy of itself", "another's tensors"}
+    assert {n for n, count in alone.items() if count > 1} <= {
+        "state of nothing",
+        "a copy of itself",
+        "another's tensors",
+    }
 
 
 def error_of(graph: Graph) -> InvalidGraph:
@@ -266,7 +272,7 @@ LISTINGS = {
     + " + 1e-4 * ‖net.weights‖₁\n"
     + "solve lc(μ = 1e-3, steps = 40) with adam() for 100 steps\nfinetune with adamw() for 3 epochs\n",
     "admm": HEAD
-    + "subject to\n  pattern: net[\"fc1\", \"fc2\"].weights ∈ n_of_m(2, 4)\n  size: bytes(net) ≤ 300 KB\n"
+    + 'subject to\n  pattern: net["fc1", "fc2"].weights ∈ n_of_m(2, 4)\n  size: bytes(net) ≤ 300 KB\n'
     + "pretrain for 10 epochs\nsolve admm(ρ = 0.01) with sgd(lr = 0.05) for 10 steps\nfinetune with sgd(lr = 0.01) for 2 epochs\n",
     "ista": HEAD
     + "subject to\n  ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 10%\n"

@@ -51,7 +51,12 @@ def test_ranges_are_exact(value: str, admitted: bool) -> None:
 def test_models_are_strict_and_frozen() -> None:
     rate = constant("0.1")
     assert Example(rate=rate).count == 3
-    for wrong in ({"rate": rate, "count": 2.0}, {"rate": 0.1}, {"rate": rate, "often": 1}, {"rate": rate, "way": "left"}):
+    for wrong in (
+        {"rate": rate, "count": 2.0},
+        {"rate": 0.1},
+        {"rate": rate, "often": 1},
+        {"rate": rate, "way": "left"},
+    ):
         with pytest.raises(ValidationError):
             Example(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValidationError):

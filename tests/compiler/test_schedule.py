@@ -153,9 +153,9 @@ def test_clocks_of() -> None:
 
 def test_exact_is_exact_or_nothing() -> None:
     assert exact(Apply("/", (constant(1), constant(3)))) == Fraction(1, 3)
-    assert exact(Apply("-", (Apply("neg", (constant("0.1"),)), Apply("*", (constant(2), constant("0.3")))))) == -Fraction(
-        7, 10
-    )
+    assert exact(
+        Apply("-", (Apply("neg", (constant("0.1"),)), Apply("*", (constant(2), constant("0.3")))))
+    ) == -Fraction(7, 10)
     for s in (K, Apply("/", (constant(1), constant(0))), Apply("sqrt", (constant(4),)), Apply("+", (constant(1), P))):
         assert exact(s) is None
 
@@ -208,7 +208,10 @@ def test_what_is_no_schedule_is_refused() -> None:
         Apply("-", (Apply("min", (K, constant(3))), Apply("max", (EPOCH, Apply("neg", (constant(4),)))))),
         Apply("floor", (Apply("sqrt", (STEP,)),)),
         Apply("log", (Apply("exp", (Apply("cos", (P,)),)),)),
-        *(Ramp(constant(1), constant(5), constant("0.2"), constant("0.9"), "p", s) for s in ("linear", "cubic", "cosine")),
+        *(
+            Ramp(constant(1), constant(5), constant("0.2"), constant("0.9"), "p", s)
+            for s in ("linear", "cubic", "cosine")
+        ),
         Ramp(constant(1), K, constant(0), constant(300), "steps"),
         Ramp(constant(1), constant(2), constant(5), constant(5), "epochs"),
         Steps(constant(1), ((constant(2), constant(5)), (constant(10), K)), "epochs"),
@@ -240,7 +243,10 @@ def test_sympy_agrees(s: Schedule) -> None:
         (Apply("neg", (Apply("*", (K, P)),)), "−(k · p)"),
         (Apply("*", (constant(2), Apply("neg", (K,)))), "2 · −k"),
         (Apply("cos", (Apply("*", (Apply("pi", ()), P)),)), "cos(π · p)"),
-        (Ramp(constant(1), constant(0), constant(0), constant(20), "epochs", "cosine"), "ramp(1, 0, 0, 20 epochs, cosine)"),
+        (
+            Ramp(constant(1), constant(0), constant(0), constant(20), "epochs", "cosine"),
+            "ramp(1, 0, 0, 20 epochs, cosine)",
+        ),
         (Steps(constant(1), ((constant("0.5"), constant(2)),)), "steps(1, [0.5, 2])"),
     ],
     ids=str,
@@ -251,7 +257,14 @@ def test_texts(schedule: Schedule, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("number_", "text"),
-    [("266200", "266200"), ("0.1", "0.1"), ("1/3", "0.333333333333"), ("9e-5", "9e-5"), (10**18, "1e18"), ("-1/2", "-0.5")],
+    [
+        ("266200", "266200"),
+        ("0.1", "0.1"),
+        ("1/3", "0.333333333333"),
+        ("9e-5", "9e-5"),
+        (10**18, "1e18"),
+        ("-1/2", "-0.5"),
+    ],
 )
 def test_numbers_read_as_people_write_them(number_: str | int, text: str) -> None:
     assert number(Fraction(number_)) == text

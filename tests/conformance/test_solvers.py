@@ -1,4 +1,4 @@
-"""Every registered solver against the same laws. A new one fails `test_every_solver_has_a_row` until it has a row here."""
+"""Every registered solver against the same laws; `test_every_solver_has_a_row` fails for one without a row here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.runtime.solving import Ran, prepare, solve
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -18,6 +17,7 @@ from prunelang.compiler.solvers.base import solvers
 from prunelang.runtime.descent import Descent
 from prunelang.runtime.execute import run
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
+from tests.runtime.solving import Ran, prepare, solve
 
 # How each solver is called here, and how long its inner loop is.
 ROWS = {"lc": ("lc(steps = 3)", 1), "admm": ("admm(steps = 3)", 1), "ista": ("ista()", 3)}
@@ -177,7 +177,9 @@ def test_twice_the_same_bits_and_frozen_tensors_untouched(word: str) -> None:
 
 @pytest.mark.parametrize("word", ROWS)
 def test_a_run_that_blows_up_stops_with_the_last_good_weights(word: str) -> None:
-    text = spec(word, "‖net.weights‖₀ ≤ 10%").replace(f"solve {ROWS[word][0]} with sgd(lr = 0.1", f"solve {ROWS[word][0]} with sgd(lr = 1e30")
+    text = spec(word, "‖net.weights‖₀ ≤ 10%").replace(
+        f"solve {ROWS[word][0]} with sgd(lr = 0.1", f"solve {ROWS[word][0]} with sgd(lr = 1e30"
+    )
     boundary: dict[str, Tensor] = {}
     machines: list[Machine] = []
 
@@ -186,7 +188,7 @@ def test_a_run_that_blows_up_stops_with_the_last_good_weights(word: str) -> None
         if event.get("stage") == "pretrain" and event["event"] == "epoch":
             boundary.update({n: t.detach().clone() for n, t in machine.tensors.items()})
 
-    with pytest.raises(NumericalFailure, match="not finite|diverged"):
+    with pytest.raises(NumericalFailure, match=r"not finite|diverged"):
         solve(text, dtype="float32", observe=note)
     assert boundary
     assert all(torch.equal(t, boundary[n]) for n, t in machines[0].tensors.items())
@@ -230,7 +232,7 @@ class Poisoned:
 @pytest.mark.parametrize("optimizer", ["sgd(lr = 0.1)", "sgd(lr = 0.1, momentum = 0.9)", "adam()", "adamw()"])
 @pytest.mark.parametrize("at", [0, 3])
 def test_a_poisoned_batch_leaves_no_trace(monkeypatch: pytest.MonkeyPatch, optimizer: str, at: int) -> None:
-    """The update is masked: weights and moments go on as if the batch had not been there; the epoch's end stops the run."""
+    """Weights and moments go on as if the batch had not been there; the epoch's end stops the run."""
     text = f"""
 model net = mlp([64, 16, 10])
 data digits(batch = 256)
@@ -287,16 +289,16 @@ def _is_mask(argument: Any) -> bool:
 
 def test_the_watch_sees_what_it_is_for() -> None:
     x = torch.ones(3)
-    for wait in (lambda: x.sum().item(), lambda: bool(x.any()), lambda: x[x > 0], lambda: x.nonzero()):
+    for wait in (lambda: x.sum().item(), lambda: bool(x.any()), lambda: x[x > 0], x.nonzero):
         with pytest.raises(AssertionError, match="host wait"), NoWaiting():
             wait()
 
 
 @pairs
-@pytest.mark.parametrize("optimizer", ["sgd(lr = 0.01 / (1 + step), momentum = 0.9, nesterov = true)", "adamw(lr = 1e-3)"])
-def test_no_step_makes_the_host_wait(
-    monkeypatch: pytest.MonkeyPatch, word: str, name: str, optimizer: str
-) -> None:
+@pytest.mark.parametrize(
+    "optimizer", ["sgd(lr = 0.01 / (1 + step), momentum = 0.9, nesterov = true)", "adamw(lr = 1e-3)"]
+)
+def test_no_step_makes_the_host_wait(monkeypatch: pytest.MonkeyPatch, word: str, name: str, optimizer: str) -> None:
     constraints, _ = PROBLEMS[name]
     stages: list[str] = []
     original = Descent.step

@@ -53,7 +53,7 @@ def solve(
     observe: Callable[[Machine, Event], None] = lambda machine, event: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Ran:
-    """Runs a spec; `before` sees the machine first, `observe` every event with it. Exceptions of the run pass through."""
+    """Runs a spec; `before` sees the machine first, `observe` every event with it. Exceptions pass through."""
     session = prepare(text, folder, dtype=dtype, seed=seed)
     events: list[Event] = []
 
