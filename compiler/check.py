@@ -59,7 +59,7 @@ def check(
 
 def _world(source: Source, catalog: Catalog) -> World:
     reporter = Reporter(source)
-    return World(source, reporter, Scope(reporter), catalog)
+    return World(source, reporter, Scope(reporter), catalog, evaluate)
 
 
 class _Check:

@@ -131,7 +131,7 @@ def _shown(c: Constraint) -> str:
         return c.text or c.label
     at = re.search(r" ?\[[^][\"]+\]$", c.label)
     sides = re.split(" [≤≥] ", c.text)
-    function = sides[len(sides) // 2] if len(sides) == 3 else sides[0] if sides[0] else c.label
+    function = sides[1] if len(sides) == 3 else sides[0] or c.label
     low = "" if c.set.lower is None else f"{_number(c.set.lower)} ≤ "
     high = "" if c.set.upper is None else f" ≤ {_number(c.set.upper)}"
     return low + function + high + (f" {at[0].strip()}" if at and not function.endswith(at[0]) else "")

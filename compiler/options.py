@@ -77,7 +77,8 @@ class OptionFacts:
         low = self.ge if self.ge is not None else self.gt
         high = self.le if self.le is not None else self.lt
         if low is not None and high is not None:
-            return f"in {'[' if self.ge is not None else '('}{_short(low)}, {_short(high)}{']' if self.le is not None else ')'}"
+            opening, closing = "[" if self.ge is not None else "(", "]" if self.le is not None else ")"
+            return f"in {opening}{_short(low)}, {_short(high)}{closing}"
         if low is not None:
             return f"{'≥' if self.ge is not None else '>'} {_short(low)}"
         if high is not None:

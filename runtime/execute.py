@@ -50,7 +50,7 @@ def execute(step: Step, m: Machine) -> None:
 
 @execute.register
 def _(step: Phase, m: Machine) -> None:
-    m.observe({"event": "stage", "stage": step.name})
+    m.observe({"event": "begin", "stage": step.name})
     m.clocks.update(k=0.0, epoch=0.0, step=0.0, p=0.0)
     m.stage_span = (0.0, 1.0)
     for inner in step.body:

@@ -74,7 +74,7 @@ def steered(p: float, d: float, q: float, last: tuple[float, float], reach: floa
     """The course of a threshold until the next steer, ``(p₀, d₀, target, span)`` for `anchored`.
 
     `q` is the threshold that would leave κ weights now, `last` = (p, q) at the last steer. Up to `reach` the target is
-    q; from there on d follows q, which moves as the kept weights grow: the target is where q will be after one more span.
+    q; from there on d follows q, which moves as the kept weights grow: the target is where q will be one span later.
     """
     p_last, q_last = last
     if p < reach:

@@ -28,16 +28,18 @@ SPEC = """model net = mlp([64, {width}, 64, 10])
 data digits(batch = 64)
 minimize cross_entropy(net)
 subject to
-    sparsity: ‖net.weights‖₀ ≤ 10%
+    budget: {budget}
 pretrain with sgd(lr = 0.1, momentum = 0.9) for {before} epochs
 solve {solver} for {inner} epochs
 finetune with adam(lr = 1e-3) for {after} epochs
 report accuracy(net)
 """
-SOLVERS = {
-    "lc": "lc(steps = {steps}) with sgd(lr = 0.1 * 0.98^k, momentum = 0.9)",
-    "admm": "admm(steps = {steps}) with adamw(lr = 1e-3)",
-    "ista": "ista() with sgd(lr = 0.1 * 0.9^epoch, momentum = 0.9, nesterov = true)",
+COUNT = "‖net.weights‖₀ ≤ 10%"
+RUNS = {  # name → what is bounded, and the solver
+    "lc": (COUNT, "lc(steps = {steps}) with sgd(lr = 0.1 * 0.98^k, momentum = 0.9)"),
+    "lc, ℓ1 ball": ("‖net.weights‖₁ ≤ 200", "lc(steps = {steps}) with sgd(lr = 0.1 * 0.98^k, momentum = 0.9)"),
+    "admm": (COUNT, "admm(steps = {steps}) with adamw(lr = 1e-3)"),
+    "ista": (COUNT, "ista() with sgd(lr = 0.1 * 0.9^epoch, momentum = 0.9, nesterov = true)"),
 }
 
 
@@ -70,7 +72,7 @@ def run_all(device: str, sizes: Sizes) -> tuple[list[Check], dict[str, Any]]:
     """Every check in turn, and what was measured on the way; one that raises has failed, and the rest still run."""
     measured: dict[str, Any] = {}
     work: list[tuple[str, Callable[[], str]]] = [("laws of the operators", lambda: laws(device, sizes))]
-    work += [(f"run, {solver}", partial(solve, device, solver, sizes)) for solver in SOLVERS]
+    work += [(f"run, {name}", partial(solve, device, name, sizes)) for name in RUNS]
     work.append(("overhead", lambda: overhead(device, sizes, measured)))
     work.append(("projection", lambda: projection(device, sizes, measured)))
     return [attempt(name, check) for name, check in work], measured
@@ -100,13 +102,23 @@ def laws(device: str, sizes: Sizes) -> str:
     return ", ".join(counts)
 
 
-def solve(device: str, solver: str, sizes: Sizes) -> str:
+def spec_of(name: str, sizes: Sizes) -> str:
+    """The spec of one of the runs."""
+    budget, solver = RUNS[name]
+    return SPEC.format(
+        budget=budget,
+        width=sizes.width,
+        before=sizes.before,
+        inner=sizes.steps if solver.startswith("ista") else 1,
+        after=sizes.after,
+        solver=solver.format(steps=sizes.steps),
+    )
+
+
+def solve(device: str, name: str, sizes: Sizes) -> str:
     """A whole run. On CUDA any wait of the host for the device inside a step of the inner loop raises."""
-    inner = sizes.steps if solver == "ista" else 1
-    how = SOLVERS[solver].format(steps=sizes.steps)
-    text = SPEC.format(width=sizes.width, before=sizes.before, inner=inner, after=sizes.after, solver=how)
     with tempfile.TemporaryDirectory() as out, watched_steps(device) as count:
-        solution = prunelang.compile(text).run(out, device=device)
+        solution = prunelang.compile(spec_of(name, sizes)).run(out, device=device)
     if solution.failure or not solution.feasible:
         raise Failed(solution.failure or solution.certificate.status)
     waits = ", none of which waits for the device" if device.startswith("cuda") else ""

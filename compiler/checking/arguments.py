@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from prunelang.compiler.arguments import ArgumentError, Signature
 from prunelang.compiler.arguments import Parameter as ArgumentParameter
 from prunelang.compiler.arguments import Value as Plain
-from prunelang.compiler.checking import expressions
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.values import WRONG, Amount, Flag, Items, Words, Wrong, kind_of
 from prunelang.compiler.checking.world import NO_LOCALS, Locals, World
@@ -65,7 +64,7 @@ def _plain(world: World, node: Expr, parameter: ArgumentParameter | None, local:
     """A plain Python value. A bare name given to an enumeration is its member."""
     if parameter is not None and parameter.kind == "choice" and isinstance(node, Name) and node.id not in world.scope:
         return node.id
-    value = expressions.evaluate(world, node, local)
+    value = world.evaluate(node, local)
     match value:
         case Wrong():
             return WRONG

@@ -7,9 +7,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
-from prunelang.compiler.arguments import Signature as Arguments
-from prunelang.compiler.checking import arguments as given
-from prunelang.compiler.checking import calls
 from prunelang.compiler.checking.modes import Modes, largest_tt_rank, modes_fit
 from prunelang.compiler.checking.numbers import NoValue, apply
 from prunelang.compiler.checking.values import (
@@ -24,7 +21,7 @@ from prunelang.compiler.checking.values import (
     Value,
     Wrong,
 )
-from prunelang.compiler.checking.world import Locals, World
+from prunelang.compiler.checking.world import World
 from prunelang.compiler.formats import affine_bytes, best_bytes
 from prunelang.compiler.functions import Signature
 from prunelang.compiler.problem import Count, Function, GroupCount, MatrixFunction, Measured, Structural, VectorNorm
@@ -51,19 +48,6 @@ def build(world: World, signature: Signature, bound: Bound, node: Call | Norm) -
         return WRONG
     function, dense = made
     return Combination((Piece(ONE, function, signature, dense, node.span),))
-
-
-def registered_loss(world: World, node: Call, signature: Signature, options: Arguments, local: Locals) -> Value:
-    """A loss that the user's own code registered: the network, its own options, and the split."""
-    own = [a for a in node.arguments if a.name not in (None, "on", "net")]
-    shared = tuple(a for a in node.arguments if a not in own)
-    bound = calls.bind(world, signature, replace(node, arguments=shared), local)
-    values = given.plain_arguments(world, options, tuple(own), node, local)
-    if bound is None or values is None:
-        return WRONG
-    arguments = tuple(values.items())
-    function = Measured(signature.name, str(bound["on"] or LATER), arguments, signature.unit)
-    return Combination((Piece(ONE, function, signature, None, node.span),))
 
 
 def _function(

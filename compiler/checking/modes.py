@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-from prunelang.compiler.checking import expressions
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.values import Amount, Items, Value, Wrong, kind_of
 from prunelang.compiler.checking.world import Locals, World
@@ -16,7 +15,7 @@ WANTED = "modes are pairs of whole numbers, a row and a column factor each: [[m1
 
 def read_modes(world: World, node: Expr, local: Locals) -> Modes | None:
     """The pairs; None after reporting what is none."""
-    value = expressions.evaluate(world, node, local)
+    value = world.evaluate(node, local)
     if isinstance(value, Wrong):
         return None
     if not isinstance(value, Items) or not value.items:
@@ -24,13 +23,13 @@ def read_modes(world: World, node: Expr, local: Locals) -> Modes | None:
         return None
     pairs: list[tuple[int, int]] = []
     for item in value.items:
-        inner = expressions.evaluate(world, item, local)
+        inner = world.evaluate(item, local)
         if isinstance(inner, Wrong):
             return None
         if not isinstance(inner, Items) or len(inner.items) != 2:
             world.report.error("P207", item.span, WANTED)
             return None
-        factors = [_factor(world, x, expressions.evaluate(world, x, local)) for x in inner.items]
+        factors = [_factor(world, x, world.evaluate(x, local)) for x in inner.items]
         if factors[0] is None or factors[1] is None:
             return None
         pairs.append((factors[0], factors[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, cast
@@ -53,12 +53,17 @@ class World:
     report: Reporter
     scope: Scope
     catalog: Catalog
+    evaluator: Callable[[World, Expr, Locals], Value]  # `expressions.evaluate`
     selectors: Selectors | None = None
     trained: str | None = None  # name of the network that is trained
     building: bool = False  # arguments of networks and data are being read: no network can be asked anything yet
     body: Span | None = None  # of the constraint under check, for fix-its that rewrite it
     memo: dict[int, Value] = field(default_factory=dict)  # by node: values that do not depend on ∀ and Σ variables
     free: dict[int, frozenset[str]] = field(default_factory=dict)
+
+    def evaluate(self, expr: Expr, local: Locals) -> Value:
+        """The value of an argument, for the readers that the evaluator of expressions itself is built on."""
+        return self.evaluator(self, expr, local)
 
     def text(self, node: Node) -> str:
         """The source of a node; its canonical text where it has no span."""

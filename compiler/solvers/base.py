@@ -81,7 +81,7 @@ def solvers() -> dict[str, type[Solver]]:
     for info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"prunelang.compiler.solvers.{info.name}")
         for item in vars(module).values():
-            if isinstance(item, type) and issubclass(item, Solver) and "word" in vars(item):
-                if found.setdefault(item.word, item) is not item:
-                    raise RuntimeError(f"two solvers are named `{item.word}`")
+            concrete = isinstance(item, type) and issubclass(item, Solver) and "word" in vars(item)
+            if concrete and found.setdefault(item.word, item) is not item:
+                raise RuntimeError(f"two solvers are named `{item.word}`")
     return found

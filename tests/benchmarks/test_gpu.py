@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+import prunelang
 from benchmarks.gpu import checks
 from benchmarks.gpu.__main__ import main
+from prunelang.compiler.graph import Batches, walk
+from prunelang.runtime import registry
 from prunelang.runtime.descent import Descent
+from prunelang.runtime.evaluate import criterion_of
+from prunelang.runtime.execute import execute
+from prunelang.runtime.machine import Machine
 
 
 def test_a_rehearsal_runs_every_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,8 +27,39 @@ def test_a_rehearsal_runs_every_check(tmp_path: Path, capsys: pytest.CaptureFixt
     result = json.loads((tmp_path / "result.json").read_text(encoding="utf-8"))
     assert result["dry_run"]
     names = [c["name"] for c in result["checks"]]
-    assert names == ["laws of the operators", "run, lc", "run, admm", "run, ista", "overhead", "projection"]
+    assert names == ["laws of the operators", *(f"run, {x}" for x in checks.RUNS), "overhead", "projection"]
     assert "feasible-verified" in result["checks"][1]["detail"]
+
+
+@pytest.mark.parametrize("name", checks.RUNS)
+def test_no_step_reads_a_number(name: str) -> None:
+    """Fake tensors have shapes and no values: whatever would make the host wait for a device raises."""
+    program = prunelang.compile(checks.spec_of(name, checks.REHEARSAL))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net = registry.models["mlp"].build(**program.plan.model.arguments)
+        x, y = torch.empty(64, 64), torch.zeros(64, dtype=torch.int64)
+        machine = Machine(program.graph, net, Feed(), lambda loss: criterion_of(loss, {}))
+        loops = [s for phase in program.graph.program for s in walk((phase,)) if isinstance(s, Batches)]
+        assert len(loops) == 3
+        for loop in loops:
+            machine.levels.update(dict.fromkeys(machine.levels, 0.01))
+            machine.courses.update(dict.fromkeys(machine.levels, (0.0, 0.0, 0.1, 1.0)))
+            descent = Descent(machine, loop, tuple(partial(execute, step, machine) for step in loop.body[1:]))
+            descent.begin_epoch()
+            for p in (0.1, 0.2):
+                descent.step(x, y, p)
+            with pytest.raises(DataDependentOutputException):  # the one wait of an epoch
+                descent.end_epoch()
+
+
+class Feed:
+    """Batches that nothing asks for."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def epoch(self, index: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        raise AssertionError(index)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -273,10 +273,12 @@ LISTINGS = {
     + "solve lc(μ = 1e-3, steps = 40) with adam() for 100 steps\nfinetune with adamw() for 3 epochs\n",
     "admm": HEAD
     + 'subject to\n  pattern: net["fc1", "fc2"].weights ∈ n_of_m(2, 4)\n  size: bytes(net) ≤ 300 KB\n'
-    + "pretrain for 10 epochs\nsolve admm(ρ = 0.01) with sgd(lr = 0.05) for 10 steps\nfinetune with sgd(lr = 0.01) for 2 epochs\n",
+    + "pretrain for 10 epochs\nsolve admm(ρ = 0.01) with sgd(lr = 0.05) for 10 steps\n"
+    + "finetune with sgd(lr = 0.01) for 2 epochs\n",
     "ista": HEAD
     + "subject to\n  ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 10%\n"
-    + "solve ista(reach = 0.5) with sgd(lr = ramp(0.1, 0.001, 0, 1, shape = cosine)) for 30 epochs\nfinetune for 5 epochs\n",
+    + "solve ista(reach = 0.5) with sgd(lr = ramp(0.1, 0.001, 0, 1, shape = cosine)) for 30 epochs\n"
+    + "finetune for 5 epochs\n",
     "balls": HEAD
     + 'subject to\n  a: ‖net["fc1"].weights‖₂² ≤ 4\n  b: net["fc2"].weights ∈ box(-0.1, 0.1)\n'
     + "solve lc(steps = 10) with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\n",

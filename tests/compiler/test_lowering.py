@@ -153,7 +153,8 @@ def test_a_weighted_count_as_penalty_weighs_its_tensors() -> None:
 
 
 def test_every_loop_has_an_optimizer_of_its_own() -> None:
-    stages = "solve lc(steps = 2) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.2) for 1 epochs\n"
+    tuning = "".join(f"finetune with sgd(lr = {lr}) for 1 epochs\n" for lr in (0.1, 0.2))
+    stages = f"solve lc(steps = 2) for 1 epochs\n{tuning}"
     graph = graph_of(f"{HEAD}{SPARSE}pretrain for 1 epochs\npretrain with sgd(lr = 0.1) for 2 epochs\n{stages}")
     used = [s.optimizer for s in walk(graph.program) if isinstance(s, Batches)]
     assert used == ["O_pretrain", "O_pretrain_2", "O_solve", "O_finetune", "O_finetune_2"]

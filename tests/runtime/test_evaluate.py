@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.runtime.solving import prepare, solve
 from torch import Tensor, nn
 
 from prunelang.compiler.graph import Loss
@@ -17,6 +16,7 @@ from prunelang.compiler.schedule import constant
 from prunelang.runtime import losses
 from prunelang.runtime.data.dataset import Dataset, Split
 from prunelang.runtime.evaluate import criterion_of, measure
+from tests.runtime.solving import prepare, solve
 
 
 class Table(nn.Module):
@@ -111,7 +111,7 @@ def test_one_number_per_sample_may_miss_its_axis(shape: tuple[int, ...]) -> None
 
 def test_teachers_stay_as_they_are_through_a_run(tmp_path: Path) -> None:
     teacher = solve(
-        'model net = mlp([64, 10])\ndata digits(batch = 500)\nminimize cross_entropy(net)\n'
+        "model net = mlp([64, 10])\ndata digits(batch = 500)\nminimize cross_entropy(net)\n"
         "subject to\n ‖net.weights‖₀ ≤ 640\nsolve lc(steps = 1) with sgd(lr = 0.1) for 1 steps\n",
         dtype="float32",
     )
