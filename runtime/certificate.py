@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -142,7 +142,7 @@ def certify(
     write_text(Path(SHAPES), table.dumps(), root=run)
     weights = read(run / WEIGHTS)
     support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
-    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT)
+    stored = replace(stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT), frozen=problem.frozen)
     given = {
         label: Given(
             (measured or {}).get(label),

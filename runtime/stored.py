@@ -33,6 +33,7 @@ class Stored:
     arrays: Mapping[str, Array]
     supports: Mapping[str, Array]
     table: ShapeTable
+    frozen: frozenset[str] = frozenset()  # tensors that the compiler counts in full, as part of constants
 
     def array(self, name: str) -> Array:
         return self.arrays[self.name(name)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -97,7 +97,7 @@ def verify_weights(
     """Check a weights file, with its kept positions if it has any, against a compiled problem."""
     try:
         kept = None if support is None else read(support)
-        stored = stored_from(read(weights), kept, table, weights, support)
+        stored = replace(stored_from(read(weights), kept, table, weights, support), frozen=problem.frozen)
     except FileProblem as found:
         return Verification((Finding("fail", found.message),))
     findings = [Finding("ok", f"{weights.name} holds the tensors of {table.model}, all finite")]
@@ -134,7 +134,7 @@ def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator
     except SpecError as error:
         yield Finding("fail", f"{SPEC} does not compile: {error}")
         return
-    yield from _compare(problem, stored, text, certificate)
+    yield from _compare(problem, replace(stored, frozen=problem.frozen), text, certificate)
 
 
 def _table(path: Path) -> ShapeTable:

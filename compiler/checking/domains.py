@@ -8,8 +8,8 @@ from fractions import Fraction
 from math import floor
 from typing import cast
 
-from prunelang.compiler.checking import calls
 from prunelang.compiler.checking.arithmetic import as_fraction
+from prunelang.compiler.checking.binding import single
 from prunelang.compiler.checking.modes import Modes, modes_fit
 from prunelang.compiler.checking.values import (
     Amount,
@@ -51,7 +51,7 @@ def membership(world: World, node: Membership, value: Value, domain: Value) -> M
     if not isinstance(domain, Domain):
         _no_set(world, node, domain)
         return None
-    if _needs_one(domain) and not calls.single(world, f"`{_name(domain)}`", node.value, value):
+    if _needs_one(domain) and not single(world, f"`{_name(domain)}`", node.value, value):
         return None
     return _member(world, domain, value, node.domain)
 

@@ -12,7 +12,7 @@ from prunelang.compiler.checking.objective import terms
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.functions import FUNCTIONS
 from prunelang.compiler.problem import Affine, Function, Measured, Problem, Term
-from prunelang.compiler.schedule import SCHEDULES
+from prunelang.compiler.schedule import SCHEDULES, Apply
 from prunelang.dsl.tree import Expr
 
 LOSS_OF: Final = {"accuracy": "cross_entropy", "error": "cross_entropy"}
@@ -45,9 +45,10 @@ def _names(function: Function, name: str) -> bool:
 
 
 def _signed(term: Term, sign: int) -> Term:
-    if sign == 1 or isinstance(term.weight, SCHEDULES):
+    if sign == 1:
         return term
-    return Term(sign * term.weight, term.function, term.span, term.text)
+    weight = Apply("neg", (term.weight,)) if isinstance(term.weight, SCHEDULES) else -term.weight
+    return Term(weight, term.function, term.span, term.text)
 
 
 def _parts(function: Function) -> Iterable[Function]:

@@ -185,3 +185,16 @@ def _everything(terminal: int, process: subprocess.Popen[bytes]) -> str:
         if not chunk and process.poll() is not None:
             break
     return read.decode()
+
+
+def test_frozen_tensors_count_in_full(prune: Prune) -> None:
+    """They keep their values, of which nothing is known before: the budget holds whatever they are."""
+    (prune.folder / "frozen.prune").write_text(
+        'model net = mlp([64, 32, 10])\ndata digits(batch = 256)\nfreeze net["fc2"]\nminimize cross_entropy(net)\n'
+        "subject to total: ‖net.weights‖₀ ≤ 800\nsolve lc(steps = 2) with sgd(lr = 0.05) for 1 epochs\n",
+        encoding="utf-8",
+    )
+    done = prune("run", "frozen.prune", "--out", "run", "--quiet", "--format", "json")
+    (line,) = json.loads(done.stdout)["certificate"]["constraints"]
+    assert (line["got"], line["satisfied"]) == (800, True)
+    assert prune("verify", "run").returncode == 0
