@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
+from prunelang.compiler.checking.binding import bind
 from prunelang.compiler.checking.bounds import Ends
-from prunelang.compiler.checking.calls import bind, function_span
+from prunelang.compiler.checking.calls import function_span
 from prunelang.compiler.checking.expressions import evaluate
 from prunelang.compiler.checking.losses import default_losses, stage_losses
 from prunelang.compiler.checking.numbers import NoValue, exactly
