@@ -21,7 +21,6 @@ from prunelang.runtime.data.dataset import _stratified
 from prunelang.runtime.data.mnist import FILES, _scaled
 from prunelang.runtime.descent import DIVERGED
 from prunelang.runtime.losses import summed
-from prunelang.runtime.prox.select import project_topk_
 
 SAFETENSORS = {
     "F64": torch.float64,
@@ -179,12 +178,31 @@ def recalibrate(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]], count: 
 # ── counts ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def kth_largest(tensors: Sequence[Tensor], kappa: int) -> float:
+    """The κ-th largest magnitude over all tensors, κ ≥ 1. An order statistic is exact, however it is found."""
+    flat = torch.cat([t.detach().abs().flatten() for t in tensors])
+    return float(flat.kthvalue(len(flat) - kappa + 1).values)
+
+
+def project_largest_(tensors: Sequence[Tensor], kappa: int, masks: Sequence[Tensor]) -> None:
+    """θ ← Π{‖·‖₀ ≤ κ}(θ): the κ largest magnitudes stay, of equal ones those that come first; `masks` says which."""
+    flat = torch.cat([t.detach().abs().flatten() for t in tensors])
+    keep = torch.ones_like(flat, dtype=torch.bool) if kappa >= len(flat) else torch.zeros_like(flat, dtype=torch.bool)
+    if 0 < kappa < len(flat):
+        threshold = flat.kthvalue(len(flat) - kappa + 1).values
+        keep = flat > threshold
+        keep[(flat == threshold).nonzero().flatten()[: kappa - int(keep.sum())]] = True
+    for t, mask, kept in zip(tensors, masks, keep.split([t.numel() for t in tensors]), strict=True):
+        mask.copy_(kept.view_as(t))
+        t.detach().masked_fill_(~mask, 0)
+
+
 def keep_largest_(tensors: Sequence[Tensor], kappa: int, masks: Sequence[Tensor]) -> None:
     """Of the positions that `masks` keep, the κ of largest magnitude stay: an outer budget after inner ones."""
     if sum(int(mask.sum()) for mask in masks) <= kappa:
         return
     fresh = [torch.empty_like(mask) for mask in masks]
-    project_topk_(tensors, kappa, fresh)
+    project_largest_(tensors, kappa, fresh)
     for mask, keep in zip(masks, fresh, strict=True):
         mask &= keep  # a zero that an inner budget dropped stays dropped
 

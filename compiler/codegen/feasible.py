@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import inf
 
 from prunelang.compiler.codegen.expressions import layout, literal, quoted
-from prunelang.compiler.codegen.program import SELECT, Program, pick
+from prunelang.compiler.codegen.program import Program, pick
 from prunelang.compiler.codegen.writer import Group, Piece
 from prunelang.compiler.graph import Feasible, Part, Step
 from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, NofMBound, from_json, plain_counts
@@ -140,14 +140,13 @@ def _fill(masks: str, p: Program) -> None:
 
 
 def _select(counts: list[CountBound], part: Part, out: str, masks: str, p: Program) -> None:
+    if not masks:
+        p.writer.line(f"kept = [torch.ones_like(v, dtype=torch.bool) for v in {out}]")
     if len(counts) == 1 and set(counts[0].tensors) == set(part.tensors):
-        arguments = [out, kappa(counts[0], part, p), *([masks] if masks else [])]
-        p.writer.line(f"{p.inliner.use(SELECT, 'project_topk_')}({', '.join(arguments)})")
+        p.writer.line(f"{p.helper('project_largest_')}({out}, {kappa(counts[0], part, p)}, {masks or 'kept'})")
         return
     if masks:
         _fill(masks, p)
-    else:
-        p.writer.line(f"kept = [torch.ones_like(v, dtype=torch.bool) for v in {out}]")
     for bound in counts:
         inner = _among(out, part, bound)
         kept = _among(masks or "kept", part, bound)

@@ -35,7 +35,6 @@ from prunelang.compiler.schedule import Schedule, clocks_of
 from prunelang.dsl.spans import NOWHERE, Span
 
 KERNELS = "prunelang.runtime.kernels"
-SELECT = "prunelang.runtime.prox.select"
 STANDALONE = "prunelang.runtime.standalone"
 
 # Names that the script's own main function gives to other things than state.

@@ -8,7 +8,7 @@ from itertools import groupby
 from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.loop import emit_batches, emit_descend
-from prunelang.compiler.codegen.program import SELECT, Program, clocks_outside_loops, clocks_used
+from prunelang.compiler.codegen.program import Program, clocks_outside_loops, clocks_used
 from prunelang.compiler.graph import (
     Ascend,
     Assign,
@@ -155,7 +155,7 @@ def _(step: Steer, p: Program) -> None:
     w, level, latent = p.writer, p.name(step.level), p.name(step.latent)
     w.comment(step.line())
     if step.kappa < p.entries(step.latent):
-        w.line(f"q = {p.inliner.use(SELECT, 'kth_magnitude')}({latent}, {step.kappa + 1}).value")
+        w.line(f"q = {p.helper('kth_largest')}({latent}, {step.kappa + 1})")
     else:
         w.line("q = 0.0")
     last = f"last_{level} if p > 0 else (p, q)" if level in p.steered else "(p, q)"
