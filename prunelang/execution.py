@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -136,6 +137,8 @@ def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
 @contextmanager
 def _numerics(deterministic: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
+    if deterministic:  # read by cuBLAS when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic or before)
     try:
         yield

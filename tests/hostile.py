@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from tests.golden_support import GOLDEN
 
-COUNT = int(os.environ.get("PRUNELANG_FUZZ", "1500"))
+COUNT = int(os.environ.get("PRUNELANG_FUZZ", "600"))
 
 _CORPUS = tuple(f.read_bytes().decode("utf-8") for f in sorted((GOLDEN / "good").glob("*.prune")))
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from functools import reduce
 
 import pytest
@@ -17,6 +17,7 @@ from prunelang.dsl.spans import Source
 from prunelang.dsl.tree import Binary, Expr, Let, Number, Spec
 from tests.compiler.checking import CATALOG, HEAD, codes, plan_of, plan_of_tree, table_of
 from tests.dsl.strategies import expressions, specs
+from tests.timing import growth, seconds
 
 COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -116,14 +117,9 @@ def test_a_tree_too_deep_to_follow_is_reported() -> None:
     assert [d.code for d in caught.value.diagnostics if d.severity == "error"] == ["P234"]
 
 
-def seconds(text: str) -> float:
-    """The best of three."""
-    spec, best = parse(text), 1e9
-    for _ in range(3):
-        start = time.perf_counter()
-        check(spec, Source(text), table_of=table_of, catalog=CATALOG)
-        best = min(best, time.perf_counter() - start)
-    return best
+def checking(text: str) -> Callable[[], object]:
+    spec = parse(text)
+    return lambda: check(spec, Source(text), table_of=table_of, catalog=CATALOG)
 
 
 def test_resnet50_is_checked_in_no_time() -> None:
@@ -136,19 +132,18 @@ subject to
     file: bytes(net) ≤ 10 MB
 solve lc() with sgd(lr = 0.1 * 0.98^k, momentum = 0.9) for 20 epochs
 """
-    assert seconds(text) < 0.15  # 20 ms on a quiet machine
+    assert seconds(checking(text)) < 0.15  # 20 ms on a quiet machine
 
 
 def test_time_is_linear_in_the_number_of_layers() -> None:
-    def spec(layers: int) -> str:
+    def work(layers: int) -> Callable[[], object]:
         body = "each: ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 50%\n    all: Σ_{l ∈ net.layers} ‖l.weights‖₀ ≤ 30%"
-        return (
+        return checking(
             f"model net = chain(layers = {layers})\ndata anything()\nminimize cross_entropy(net)\n"
             f"subject to\n    {body}\nsolve lc()\nreport each.dual\n"
         )
 
-    few, many = seconds(spec(200)), seconds(spec(2000))
-    assert many < 40 * max(few, 0.005)
+    assert growth(work, small=150, factor=8, repeats=2) < 24
 
 
 def test_overrides_cannot_smuggle_statements() -> None:

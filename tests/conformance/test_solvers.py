@@ -151,7 +151,7 @@ def test_ends_feasible_and_stays_so_throughout_finetune(word: str, name: str) ->
 
 
 def arrays(machine: Machine) -> Arrays:
-    return {n: t.detach().numpy() for n, t in machine.tensors.items()}
+    return {n: t.detach().cpu().numpy() for n, t in machine.tensors.items()}
 
 
 def flat(ran: Ran) -> Tensor:

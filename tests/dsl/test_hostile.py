@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -13,6 +14,7 @@ from prunelang.dsl.formatter import format_spec
 from prunelang.dsl.parser import MAX_BYTES, parse, parse_bytes, parse_tolerant
 from prunelang.dsl.tree import Spec
 from tests.hostile import COUNT, generate
+from tests.timing import growth
 
 LIMIT = 1.0
 """Seconds of processor time for one text."""
@@ -122,14 +124,8 @@ def test_every_walk_of_a_tree_may_recurse(text: str) -> None:
 
 
 def test_time_is_linear_in_the_text() -> None:
-    def seconds(lines: int) -> float:
+    def work(lines: int) -> Callable[[], object]:
         text = "let x = 0.1 * 0.98^k + f(a, b = [1, 2])\n" * lines
-        best = float("inf")
-        for _ in range(3):
-            before = time.process_time()
-            parse(text)
-            best = min(best, time.process_time() - before)
-        return best
+        return lambda: parse(text)
 
-    seconds(10)
-    assert seconds(1600) < 20 * seconds(160)
+    assert growth(work, small=100, factor=8, repeats=3) < 24

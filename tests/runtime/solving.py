@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from prunelang.runtime.execute import run
 from prunelang.runtime.machine import Event, Machine
 
 SIDE = 4.0  # the design is SIDE times the identity: a power of two, so that nothing in it is rounded
+
+DEVICE = os.environ.get("PRUNELANG_TEST_DEVICE", "cpu")
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Ran:
 def prepare(text: str, folder: Path, *, dtype: str = "float64", seed: int = 0) -> Session:
     program = compile(text, dtype=dtype)
     program.require_runnable()
-    return Session(program.plan, folder, RunOptions(folder, seed=seed, dtype=dtype))
+    return Session(program.plan, folder, RunOptions(folder, seed=seed, dtype=dtype, device=DEVICE))
 
 
 def solve(
