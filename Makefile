@@ -57,7 +57,7 @@ wheel: $(READY)
 	$(BIN)/python -m build --no-isolation --outdir $(DIST) .
 
 docs: $(READY)
-	$(BIN)/python -m prunelang.reference docs/reference
+	$(BIN)/python -m prunelang.docs
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

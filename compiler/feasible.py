@@ -12,7 +12,6 @@ from fractions import Fraction
 from typing import Any
 
 from prunelang.compiler.graph import Feasible, Part
-from prunelang.compiler.graph.state import grouped
 from prunelang.compiler.joint import (
     BlockBound,
     Bound,
@@ -40,6 +39,7 @@ from prunelang.compiler.problem import (
     tensors_of,
 )
 from prunelang.compiler.shapes import ShapeTable
+from prunelang.dsl.numbers import grouped
 
 
 class NoProjection(Exception):

@@ -33,7 +33,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Choice:
-    """`bytes(format = best)`: for each tensor the cheapest of several formats, ``Σ_t min_f (a_f·nnz + c_f) + constant``."""
+    """`bytes(format = best)`: each tensor in its cheapest format, ``Σ_t min_f (a_f·nnz + c_f) + constant``."""
 
     name: str
     alternatives: Mapping[str, tuple[tuple[str, int, int], ...]]  # tensor → (format, bytes per nonzero, fixed bytes)
@@ -88,7 +88,7 @@ class MatrixFunction:
 
 @dataclass(frozen=True)
 class Measured:
-    """A number that data decides: losses, `accuracy`, `error`, `synops`, `spikes`, `description_length`, coded bytes."""
+    """A number that data decides: losses, `accuracy`, `error`, `synops`, `spikes`, `description_length`, coded size."""
 
     name: str
     split: str  # "train" | "validation" | "test"
@@ -118,7 +118,6 @@ class Affine:
 Function: TypeAlias = (
     Count | Choice | GroupCount | Structural | VectorNorm | MatrixFunction | Measured | Entries | Affine
 )
-
 
 
 def tensors_of(function: Function) -> tuple[str, ...]:
@@ -175,7 +174,7 @@ class NofM:
 
 @dataclass(frozen=True)
 class Blocks:
-    """`blocks(p, q)`: the kept positions are a union of p × q blocks of the matrix; blocks at the edge may be smaller."""
+    """`blocks(p, q)`: the kept positions are a union of p × q blocks of the matrix; those at the edge may be smaller."""
 
     rows: int
     columns: int
@@ -183,7 +182,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Named:
-    """Any other set (`codebook`, `low_rank`, `tt`, `box`, fixed values, sums): checked here, projected by its solver."""
+    """Any other set (`codebook`, `low_rank`, `tt`, `box`, fixed values, sums): checked here, projected by a solver."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...] = ()

@@ -58,10 +58,10 @@ def write_number(number: Number) -> str:
 def _decimal(value: Fraction) -> str:
     digits, exponent = _scientific(value)
     if 0 <= exponent <= 6 and len(digits) + exponent <= MAX_DIGITS:
-        return _grouped(digits + "0" * exponent)
+        return _underscored(digits + "0" * exponent)
     point = len(digits) + exponent  # value = 0.digits · 10^point
     if exponent < 0 and 0 < point:
-        return f"{_grouped(digits[:point])}.{digits[point:]}"
+        return f"{_underscored(digits[:point])}.{digits[point:]}"
     if exponent < 0 and -2 <= point:
         return "0." + "0" * -point + digits
     mantissa = digits[0] + ("." + digits[1:] if digits[1:] else "")
@@ -83,5 +83,10 @@ def _scientific(value: Fraction) -> tuple[str, int]:
     return (stripped, exponent + len(digits) - len(stripped)) if stripped else ("0", 0)
 
 
-def _grouped(digits: str) -> str:
+def _underscored(digits: str) -> str:
     return f"{int(digits):_}" if len(digits) > 4 else digits
+
+
+def grouped(n: int) -> str:
+    """Digits in groups of three, for people: ``266 200``."""
+    return f"{n:,}".replace(",", " ")

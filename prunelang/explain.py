@@ -13,7 +13,8 @@ from prunelang.compiler.problem import Measured, Term, tensors_of
 from prunelang.compiler.schedule import SCHEDULES, evaluate, is_constant
 from prunelang.compiler.solvers.base import solvers
 from prunelang.dsl.diagnostics import SpecError, render
-from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns, grouped
+from prunelang.dsl.numbers import grouped
+from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns
 
 if TYPE_CHECKING:
     from prunelang.api import Program

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.problem import Blocks, Constraint, Interval, Kept, Named, NofM, Relative
 from prunelang.dsl.diagnostics import Diagnostic
+from prunelang.dsl.numbers import grouped
 
 if TYPE_CHECKING:
     from prunelang.compiler.plan import Plan
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from prunelang.runtime.certificate import Certificate
 
 FORMAT_VERSION = "1.0"
-
-
-def grouped(value: int) -> str:
-    """``13310`` as ``13 310``."""
-    return f"{value:,}".replace(",", " ")
 
 
 def columns(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset(), indent: str = "  ") -> str:

@@ -15,9 +15,10 @@ from prunelang.compiler.check import check
 from prunelang.compiler.formats import Format
 from prunelang.compiler.problem import Problem
 from prunelang.compiler.shapes import ShapeTable
+from prunelang.dsl.numbers import grouped
 from prunelang.dsl.parser import parse as parse_spec
 from prunelang.dsl.spans import Source
-from prunelang.report import FORMAT_VERSION, grouped
+from prunelang.report import FORMAT_VERSION
 from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC, WEIGHTS, Certificate, parse
 from prunelang.runtime.export import export
 from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256

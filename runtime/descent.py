@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -154,14 +154,24 @@ class Descent:
             self.first = mean
         if mean > DIVERGED * (1.0 + abs(self.first)):
             raise NumericalFailure(f"the loss diverged: {mean:.3g} after {self.first:.3g}", stage)
-        for name, t in self.m.tensors.items():
-            if t.is_floating_point() and not bool(torch.isfinite(t).all()):
-                raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", stage)
+        require_finite(self.m, stage)
 
     def close(self) -> None:
         """Take the pull off the weight decay again, for optimisers that are kept."""
         for group in self.optimizer.param_groups:
             group["weight_decay"] = group.pop("own_decay", group["weight_decay"])
+
+
+def require_finite(m: Machine, where: str) -> None:
+    """Raise `NumericalFailure` unless every stored number is finite."""
+    name = first_not_finite(m.tensors.items())
+    if name is not None:
+        raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", where)
+
+
+def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or ±∞."""
+    return next((n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
 
 
 def m_of(m: Machine, latent: str) -> str:

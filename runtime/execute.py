@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial, singledispatch
-from itertools import islice
 
 import torch
 
@@ -26,9 +25,9 @@ from prunelang.compiler.graph import (
     Steer,
     Step,
 )
-from prunelang.runtime import kernels
+from prunelang.runtime import kernels, standalone
 from prunelang.runtime.compress import apply_prox, counts, hit, project, project_balls, require_feasible
-from prunelang.runtime.descent import Descent
+from prunelang.runtime.descent import Descent, require_finite
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 from prunelang.runtime.prox.select import kth_magnitude
 
@@ -55,7 +54,7 @@ def _(step: Phase, m: Machine) -> None:
     m.stage_span = (0.0, 1.0)
     for inner in step.body:
         execute(inner, m)
-    check_finite(m, step.name)
+    require_finite(m, step.name)
     m.keep_good()
 
 
@@ -170,19 +169,7 @@ def _(step: Finish, m: Machine) -> None:
 
 @execute.register
 def _(step: Recalibrate, m: Machine) -> None:
-    norms = [x for x in m.model.modules() if isinstance(x, torch.nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-    m.model.train()
-    with torch.no_grad():
-        for x, _ in islice(m.feed.epoch(m.epochs), step.batches):
-            m.model(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    standalone.recalibrate(m.model, m.feed.epoch(m.epochs), step.batches)
 
 
 @execute.register
@@ -200,9 +187,7 @@ def _(step: Record, m: Machine) -> None:
             for label, got, bound in found
         ]
     if step.copy and step.of:
-        pairs = zip(m.values[step.of], m.values[step.copy], strict=True)
-        square = sum(float((w.detach().double() - c.double()).square().sum()) for w, c in pairs)
-        event["distance"] = square**0.5
+        event["distance"] = standalone.distance(m.values[step.of], m.values[step.copy])
     event["levels"] = dict(m.levels)
     m.observe(event)
 
@@ -210,10 +195,3 @@ def _(step: Record, m: Machine) -> None:
 @execute.register
 def _(step: Certify, m: Machine) -> None:
     m.observe({"event": "trained"})
-
-
-def check_finite(m: Machine, where: str) -> None:
-    """Raise unless every stored number is finite."""
-    for name, t in m.tensors.items():
-        if t.is_floating_point() and not bool(torch.isfinite(t).all()):
-            raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", where)

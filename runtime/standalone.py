@@ -10,16 +10,16 @@ import ctypes
 import gzip
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from prunelang.runtime.data.batches import _mix
 from prunelang.runtime.data.dataset import _stratified
-from prunelang.runtime.data.mnist import FILES, _scaled
-from prunelang.runtime.descent import DIVERGED
+from prunelang.runtime.data.mnist import FILES, prepared
+from prunelang.runtime.descent import DIVERGED, first_not_finite
 from prunelang.runtime.losses import summed
 
 SAFETENSORS = {
@@ -77,15 +77,12 @@ def read_idx(path: Path) -> Tensor:
 
 
 def idx_images(root: Path, center: bool) -> dict[str, tuple[Tensor, Tensor]]:
-    """Train and test images of the four idx files in `root`, divided by 255; with `center`, minus the mean of train."""
+    """Train and test images of the four idx files in `root`, packed or not, and their labels."""
     raw = {}
     for key, name in FILES.items():
         packed, plain = root / f"{name}.gz", root / name
         raw[key] = read_idx(plain if plain.is_file() else packed)
-    mean = raw["train", "images"].sum(0, dtype=torch.int64).double() / len(raw["train", "images"])
-    shift = mean if center else torch.zeros_like(mean)
-    splits = ("train", "test")
-    return {s: (_scaled(raw[s, "images"], shift), raw[s, "labels"].to(torch.int64)) for s in splits}
+    return prepared(raw, center)
 
 
 # ── samples ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -95,15 +92,6 @@ def without_validation(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[Ten
     """Train without the `count` samples, drawn by class, that are kept for validation."""
     index = (~_stratified(y, len(y), count, seed)).nonzero().flatten()
     return x.index_select(0, index), y.index_select(0, index)
-
-
-def batches(x: Tensor, y: Tensor, size: int, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The samples of one epoch in an order that the seed and the epoch decide, and nothing else."""
-    generator = torch.Generator().manual_seed(_mix(seed, epoch))
-    order = torch.randperm(len(x), generator=generator).to(x.device)
-    for first in range(0, len(order), size):
-        index = order[first : first + size]
-        yield x.index_select(0, index), y.index_select(0, index)
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -144,9 +132,9 @@ class Watch:
 
 def require_finite(net: nn.Module, where: str) -> None:
     """Raises `ArithmeticError` unless every stored number is finite."""
-    for name, t in [*net.named_parameters(), *net.named_buffers()]:
-        if t.is_floating_point() and not bool(torch.isfinite(t).all()):
-            raise ArithmeticError(f"{where}: tensor {name} holds a number that is not finite")
+    name = first_not_finite([*net.named_parameters(), *net.named_buffers()])
+    if name is not None:
+        raise ArithmeticError(f"{where}: tensor {name} holds a number that is not finite")
 
 
 @torch.no_grad()
@@ -164,12 +152,10 @@ def recalibrate(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]], count: 
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.reset_running_stats()
-        m.momentum = None
+        m.momentum = None  # cumulative average
     net.train()
     with torch.no_grad():
-        for i, (x, _) in enumerate(inputs):
-            if i == count:
-                break
+        for x, _ in islice(inputs, count):
             net(x)
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
@@ -192,7 +178,8 @@ def project_largest_(tensors: Sequence[Tensor], kappa: int, masks: Sequence[Tens
         threshold = flat.kthvalue(len(flat) - kappa + 1).values
         keep = flat > threshold
         keep[(flat == threshold).nonzero().flatten()[: kappa - int(keep.sum())]] = True
-    for t, mask, kept in zip(tensors, masks, keep.split([t.numel() for t in tensors]), strict=True):
+    pieces = torch.split(keep, [t.numel() for t in tensors])
+    for t, mask, kept in zip(tensors, masks, pieces, strict=True):
         mask.copy_(kept.view_as(t))
         t.detach().masked_fill_(~mask, 0)
 

@@ -1,6 +1,7 @@
 """Hostile and mutated specs, for every layer that reads one: each must end in an answer or in `SpecError`, and soon.
 
-``generate(seed, n)`` is deterministic. The size of a run is ``PRUNELANG_FUZZ`` (10 000 for a full one).
+``generate(seed, n)`` and ``resemble(seed, n)`` are deterministic. The size of a run is ``PRUNELANG_FUZZ`` (10 000 for a
+full one).
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
+from prunelang.dsl.names import KEYWORDS
 from tests.golden_support import GOLDEN
 
 COUNT = int(os.environ.get("PRUNELANG_FUZZ", "600"))
 
 _CORPUS = tuple(f.read_bytes().decode("utf-8") for f in sorted((GOLDEN / "good").glob("*.prune")))
+_EXAMPLES = (*_CORPUS, *(f.read_text("utf-8") for f in sorted(GOLDEN.parent.parent.glob("specs/*.prune"))))
+_LEXEME = re.compile(r'\s+|#[^\n]*|"[^"\n]*"|[^\W\d]\w*|\d[\w.]*|[≤≥<>=]+|.')
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 _WORDS = (
     "language model data freeze let param minimize maximize subject to s.t. pretrain finetune solve report with for "
@@ -31,6 +35,29 @@ def generate(seed: int, n: int) -> Iterator[str]:
     rng = random.Random(seed)
     for _ in range(n):
         yield rng.choice(_MAKERS)(rng)
+
+
+def resemble(seed: int, n: int) -> Iterator[str]:
+    """`n` examples in which a few words, numbers, strings or signs are others of their kind: a third of them parse."""
+    rng = random.Random(seed)
+    spare: dict[str, list[str]] = {}
+    for token in (token for text in _EXAMPLES for token in _LEXEME.findall(text)):
+        spare.setdefault(_kind(token), []).append(token)
+    for _ in range(n):
+        tokens = _LEXEME.findall(rng.choice(_EXAMPLES))
+        places = [i for i, token in enumerate(tokens) if _kind(token) not in ("space", "keyword")]
+        for at in rng.sample(places, rng.randint(1, 3)):
+            tokens[at] = rng.choice(spare[_kind(tokens[at])])
+        yield "".join(tokens)
+
+
+def _kind(token: str) -> str:
+    first = token[0]
+    if first.isspace() or first == "#":
+        return "space"
+    if first.isalpha():
+        return "keyword" if token in KEYWORDS else "word"
+    return "number" if first.isdigit() else "string" if first == '"' else "sign"
 
 
 def _bytes(rng: random.Random) -> str:

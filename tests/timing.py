@@ -25,7 +25,7 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
 
 
 def growth(work: Callable[[int], Callable[[], object]], small: int, factor: int, repeats: int = 5) -> float:
-    """Time at ``factor · small`` over time at `small`: about `factor` where it is linear, its square where quadratic."""
+    """Time at ``factor · small`` over time at `small`: `factor` where it is linear, its square where quadratic."""
     few, many = work(small), work(factor * small)
     few()  # caches, lazy imports
     return seconds(many, repeats) / seconds(few, repeats)

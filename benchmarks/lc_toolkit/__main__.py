@@ -2,8 +2,8 @@
 
     python -m benchmarks.lc_toolkit --root MNIST_FOLDER --json benchmarks/lc_toolkit/result.json
 
-Runs specs/lc_toolkit_lenet300.prune as it stands; about 20 minutes on one idle core. `--from RUN_DIR` writes the result of
-a run that is already there, after verifying it.
+Runs specs/lc_toolkit_lenet300.prune as it stands; about 20 minutes on one idle core. `--from RUN_DIR` writes the result
+of a run that is already there, after verifying it.
 """
 
 from __future__ import annotations

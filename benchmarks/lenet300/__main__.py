@@ -2,8 +2,8 @@
 
     python -m benchmarks.lenet300 --root MNIST_FOLDER --seeds 0 1 2 --json benchmarks/lenet300/result.json
 
-All methods start from the same pretrained weights of a seed and see the same batches. Existing rows of the JSON file are
-kept, so that an interrupted run goes on where it stopped.
+All methods start from the same pretrained weights of a seed and see the same batches. Existing rows of the JSON file
+are kept, so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def ours(spec: str, seed: int, level: str, weights: Path, root: str, folder: Pat
     program = prunelang.compile(text)
     solution = program.run(folder / f"{spec}-{level}-{seed}", seed=seed)
     (line,) = solution.certificate.constraints
-    return {"error": 100 * solution.reported("error(net)"), "kept": int(line.got), "status": solution.certificate.status}
+    return {
+        "error": 100 * solution.reported("error(net)"),
+        "kept": int(line.got),
+        "status": solution.certificate.status,
+    }
 
 
 def peer(method: Callable[..., None], net: nn.Module, dataset: Dataset, seed: int, level: str) -> dict[str, Any]:
@@ -65,8 +69,8 @@ def pretrained(seed: int, root: str, folder: Path) -> Path:
     """The dense network of a seed, trained by a spec of its own; made once."""
     out = folder / f"dense-{seed}"
     if not (out / "certificate.json").exists():
-        text = f'model net = lenet_300_100()\ndata mnist(root = "{root}", batch = 256, seed = 0)\nminimize cross_entropy(net)\n'
-        text += f"pretrain with {SGD.format(lr='0.1 * 0.95^epoch')} for 20 epochs\nreport error(net)\n"
+        text = f'model net = lenet_300_100()\ndata mnist(root = "{root}", batch = 256, seed = 0)\n'
+        text += f"minimize cross_entropy(net)\npretrain with {SGD.format(lr='0.1 * 0.95^epoch')} for 20 epochs\nreport error(net)\n"
         prunelang.compile(text).run(out, seed=seed)
     return out / "weights.safetensors"
 

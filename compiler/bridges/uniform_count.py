@@ -14,7 +14,7 @@ from prunelang.compiler.problem import Constraint, Count, Interval
 class UniformCount(AbstractBridge):
     """Rewrites a count with one cost a per kept position into a plain count.
 
-    **From** ``l ≤ Σ_t a·nnz(t) + c ≤ u``, a ≥ 1: `sparse_macs` of a network whose layers are used once, `bytes` as bitmask
+    **From** ``l ≤ Σ_t a·nnz(t) + c ≤ u``, a ≥ 1: `sparse_macs` where every layer is used once, `bytes` as bitmask
     **To** ``⌈(l − c)/a⌉ ≤ Σ_t nnz(t) ≤ ⌊(u − c)/a⌋``
     **Inverse** a value v is a·v + c; a price per position is a times the price per unit.
     """

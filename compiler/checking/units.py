@@ -71,8 +71,3 @@ def _scaled(value: Fraction, unit: str, prefixes: tuple[str, ...]) -> str:
         if abs(scaled) >= 1 and (scaled * 1000).denominator == 1:
             return f"{number(scaled)} {prefix}{unit}"
     return f"{number(value)} {unit}"
-
-
-def spaced(value: int) -> str:
-    """``266 200``: a count for people, thousands set apart."""
-    return f"{value:,}".replace(",", " ")

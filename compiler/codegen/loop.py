@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prunelang.compiler.codegen.expressions import inside, literal, quoted
-from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.codegen.program import BATCHES, Program
 from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Step
 from prunelang.compiler.schedule import Constant, Schedule, clocks_of, is_constant
 
@@ -136,7 +136,9 @@ def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emi
     with w.block(f"for epoch in range({length}):" if by_epochs else "for epoch in itertools.count():"):
         w.line("net.train()")
         _each_epoch(node, head, p)
-        with w.block(f"for x, y in {p.helper('batches')}(train_x, train_y, {p.data.batch}, args.seed, drawn):"):
+        with w.block(
+            f"for x, y in {p.inliner.use(BATCHES, 'batches')}(train_x, train_y, {p.data.batch}, args.seed, drawn):"
+        ):
             _batch(loop, node, head, p, emit, counted)
             if not by_epochs:
                 with w.block("if done == total:"):

@@ -36,6 +36,7 @@ from prunelang.dsl.spans import NOWHERE, Span
 
 KERNELS = "prunelang.runtime.kernels"
 STANDALONE = "prunelang.runtime.standalone"
+BATCHES = "prunelang.runtime.data.batches"
 
 # Names that the script's own main function gives to other things than state.
 LOCALS = frozenset(

@@ -8,7 +8,7 @@ from itertools import groupby
 from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.loop import emit_batches, emit_descend
-from prunelang.compiler.codegen.program import Program, clocks_outside_loops, clocks_used
+from prunelang.compiler.codegen.program import BATCHES, Program, clocks_outside_loops, clocks_used
 from prunelang.compiler.graph import (
     Ascend,
     Assign,
@@ -193,7 +193,7 @@ def _(step: Finish, p: Program) -> None:
 def _(step: Recalibrate, p: Program) -> None:
     p.writer.comment(step.line())
     data = p.data
-    feed = f"{p.helper('batches')}(train_x, train_y, {data.batch}, args.seed, drawn)"
+    feed = f"{p.inliner.use(BATCHES, 'batches')}(train_x, train_y, {data.batch}, args.seed, drawn)"
     p.writer.line(f"{p.helper('recalibrate')}(net, {feed}, {step.batches})")
 
 

@@ -8,12 +8,7 @@ from typing import Any, Literal
 
 from prunelang.compiler.graph.base import State
 from prunelang.compiler.schedule import Schedule
-
-
-def grouped(number: int) -> str:
-    """Digits in groups of three: ``13 310``."""
-    return f"{number:,}".replace(",", " ")
-
+from prunelang.dsl.numbers import grouped
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

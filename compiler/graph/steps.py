@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from prunelang.compiler.graph.base import Step, Sync
-from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic, grouped
+from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic
 from prunelang.compiler.schedule import Schedule
+from prunelang.dsl.numbers import grouped
 
 
 @dataclass(frozen=True)

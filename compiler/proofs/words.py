@@ -8,13 +8,14 @@ from typing import Any
 
 from prunelang.compiler.proofs.conflicts import Change
 from prunelang.compiler.proofs.lines import Line
+from prunelang.dsl.numbers import grouped
 
 _FUNCTIONS = {"norm0": "nonzeros", "entries": "kept positions", "group_norm0": "groups", "sum": "the sum"}
 
 
 def number(n: Fraction | int | float) -> str:
     """``1 275 145``; what is no integer stays as it is."""
-    return f"{n:,}".replace(",", " ") if isinstance(n, int) else str(float(n))
+    return grouped(n) if isinstance(n, int) else str(float(n))
 
 
 def amount(n: Fraction | int, unit: str) -> str:

@@ -48,16 +48,25 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of one epoch from number `start` on, without moving `position`."""
-        inputs, targets = self.split.inputs, self.split.targets
-        order = self.order(epoch).to(inputs.device)
-        for first in range(start * self.batch, len(order), self.batch):
-            index = order[first : first + self.batch]
-            yield inputs.index_select(0, index), targets.index_select(0, index)
+        return batches(self.split.inputs, self.split.targets, self.batch, self.seed, epoch, start)
 
     def order(self, epoch: int) -> Tensor:
         """The permutation of one epoch, int64 on the CPU."""
-        generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-        return torch.randperm(len(self.split), generator=generator)
+        return order_of(len(self.split), self.seed, epoch)
+
+
+def batches(x: Tensor, y: Tensor, size: int, seed: int, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples of one epoch, from batch number `start` on, in an order that seed and epoch alone decide."""
+    order = order_of(len(x), seed, epoch).to(x.device)
+    for first in range(start * size, len(order), size):
+        index = order[first : first + size]
+        yield x.index_select(0, index), y.index_select(0, index)
+
+
+def order_of(samples: int, seed: int, epoch: int) -> Tensor:
+    """The permutation of one epoch, int64 on the CPU."""
+    generator = torch.Generator().manual_seed(_mix(seed, epoch))
+    return torch.randperm(samples, generator=generator)
 
 
 def _mix(seed: int, epoch: int) -> int:

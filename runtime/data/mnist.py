@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -72,13 +73,16 @@ def fashion_mnist(root: Path | None = None, center: bool = True, download: bool 
 def _load(origin: Origin, root: Path | None, center: bool, download: bool) -> Dataset:
     paths = _find(origin, root, download)
     raw = {key: read_idx(path) for key, path in paths.items()}
+    splits = {split: Split(x, y) for split, (x, y) in prepared(raw, center).items()}
+    return Dataset(origin.name, "classification", 10, splits)
+
+
+def prepared(raw: Mapping[tuple[str, str], Tensor], center: bool) -> dict[str, tuple[Tensor, Tensor]]:
+    """Images and labels by split: images divided by 255; with `center`, minus the mean of train."""
     mean = raw["train", "images"].sum(0, dtype=torch.int64).double() / len(raw["train", "images"])  # exact until here
     shift = mean if center else torch.zeros_like(mean)
-    splits = {
-        split: Split(_scaled(raw[split, "images"], shift), raw[split, "labels"].to(torch.int64))
-        for split in ("train", "test")
-    }
-    return Dataset(origin.name, "classification", 10, splits)
+    splits = ("train", "test")
+    return {s: (_scaled(raw[s, "images"], shift), raw[s, "labels"].to(torch.int64)) for s in splits}
 
 
 def _scaled(images: Tensor, shift: Tensor) -> Tensor:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -17,9 +21,12 @@ from prunelang.dsl.spans import Source
 from prunelang.dsl.tree import Binary, Expr, Let, Number, Spec
 from tests.compiler.checking import CATALOG, HEAD, codes, plan_of, plan_of_tree, table_of
 from tests.dsl.strategies import expressions, specs
+from tests.hostile import COUNT
 from tests.timing import growth, seconds
 
 COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck))
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(120 + COUNT // 10)  # COUNT grows to tens of thousands
 
 
 def ends_well(spec: Spec, text: str = "") -> None:
@@ -34,7 +41,20 @@ def ends_well(spec: Spec, text: str = "") -> None:
         assert all(0 <= d.span.start <= d.span.end <= len(text) for d in diagnostics)
 
 
-@settings(COMMON, max_examples=200)
+def test_hostile_texts_end_in_a_plan_or_in_errors_and_cause_nothing_else() -> None:
+    """Within a second each, without importing torch, opening a file, running code or starting a process."""
+    command = [sys.executable, "-m", "tests.compiler.fuzzing", str(COUNT)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    print(run.stdout)
+    assert result["longest"][0] < 1.0
+    assert (result["events"], result["torch"]) == ({}, False)
+    least = {"parser": COUNT // 3, "checker": COUNT // 20, "plan": COUNT // 200}
+    assert all(result["endings"][way] >= n for way, n in least.items()), "the mutations no longer reach everything"
+
+
+@settings(COMMON, max_examples=COUNT // 3)
 @given(specs())
 def test_any_tree(spec: Spec) -> None:
     ends_well(spec)
@@ -78,7 +98,7 @@ CLAUSES = st.one_of(
 )
 
 
-@settings(COMMON, max_examples=600)
+@settings(COMMON, max_examples=COUNT)
 @given(st.lists(LINES, min_size=1, max_size=3), st.lists(CLAUSES, max_size=2), SIDES, SIDES)
 def test_specs_that_almost_make_sense(lines: list[str], clauses: list[str], objective: str, named: str) -> None:
     text = "\n".join(
@@ -97,7 +117,7 @@ def test_specs_that_almost_make_sense(lines: list[str], clauses: list[str], obje
     ends_well(parse(text + "\n"), text + "\n")
 
 
-@settings(COMMON, max_examples=200)
+@settings(COMMON, max_examples=COUNT // 3)
 @given(expressions)
 @example(Number(10**300))
 def test_any_expression_as_a_bound(expr: Expr) -> None:
