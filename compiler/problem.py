@@ -174,7 +174,7 @@ class NofM:
 
 @dataclass(frozen=True)
 class Blocks:
-    """`blocks(p, q)`: the kept positions are a union of p × q blocks of the matrix; those at the edge may be smaller."""
+    """`blocks(p, q)`: kept positions are a union of p × q blocks of the matrix; those at the edge may be smaller."""
 
     rows: int
     columns: int

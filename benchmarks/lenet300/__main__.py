@@ -70,7 +70,8 @@ def pretrained(seed: int, root: str, folder: Path) -> Path:
     out = folder / f"dense-{seed}"
     if not (out / "certificate.json").exists():
         text = f'model net = lenet_300_100()\ndata mnist(root = "{root}", batch = 256, seed = 0)\n'
-        text += f"minimize cross_entropy(net)\npretrain with {SGD.format(lr='0.1 * 0.95^epoch')} for 20 epochs\nreport error(net)\n"
+        text += f"minimize cross_entropy(net)\npretrain with {SGD.format(lr='0.1 * 0.95^epoch')} for 20 epochs\n"
+        text += "report error(net)\n"
         prunelang.compile(text).run(out, seed=seed)
     return out / "weights.safetensors"
 
