@@ -177,7 +177,8 @@ class Session:
 
     def save(self, out: Path, machine: Machine) -> None:
         """The weights, and the kept positions where a constraint speaks of them."""
-        arrays = {name: t.detach().cpu().numpy() for name, t in machine.tensors.items()}
+        stored = self.model.state_dict()  # without buffers that the network itself does not keep, such as masks
+        arrays = {name: t.detach().cpu().numpy() for name, t in machine.tensors.items() if name in stored}
         (out / SUPPORT).unlink(missing_ok=True)
         save_weights(out / WEIGHTS, arrays, self.plan.table)
         if any(_speaks_of_positions(c) for c in self.plan.problem.constraints) and "m" in machine.values:

@@ -198,3 +198,18 @@ def test_frozen_tensors_count_in_full(prune: Prune) -> None:
     (line,) = json.loads(done.stdout)["certificate"]["constraints"]
     assert (line["got"], line["satisfied"]) == (800, True)
     assert prune("verify", "run").returncode == 0
+
+
+def test_a_transformer_on_bytes(prune: Prune) -> None:
+    """Tied or not, its causal mask is a buffer that no file holds."""
+    (prune.folder / "some.txt").write_bytes(bytes(range(32, 127)) * 40)
+    (prune.folder / "bytes.prune").write_text(
+        "model net = byte_transformer(layers = 1, width = 16, heads = 2, context = 16, tied = true)\n"
+        'data text("some.txt", context = 16, batch = 64)\nminimize cross_entropy(net)\nsubject to\n'
+        ' all: ‖net.weights‖₀ ≤ 20%\n q: net["block1.q"].weights ∈ n_of_m(2, 4)\n'
+        "solve lc(steps = 2) with adam(lr = 1e-3) for 3 steps\nreport nll(net), accuracy(net)\n",
+        encoding="utf-8",
+    )
+    done = prune("run", "bytes.prune", "--out", "run", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert prune("verify", "run").returncode == 0
