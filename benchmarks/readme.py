@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prunelang.dsl.numbers import grouped
+
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -55,7 +57,7 @@ def lc_toolkit(result: Json) -> str:
     published = result["published"]
     return (
         f"**The LC toolkit's own setting** (`specs/lc_toolkit_lenet300.prune`): {result['what']}. Test error "
-        f"{result['test error, %']:.2f} % with {_grouped(result['got'])} weights ({result['status']}), one run, seed "
+        f"{result['test error, %']:.2f} % with {grouped(result['got'])} weights ({result['status']}), one run, seed "
         f"{result['seed']}. The toolkit's page states {published['test error of the LC toolkit, %']:.2f} %, from a "
         f"network that had {published['test error of its reference network, %']:.2f} % before. The two runs share the "
         "schedule and not the starting weights: the schedule works here too, and no more is shown."
@@ -88,7 +90,7 @@ def projection(result: Json) -> str:
         for name, r in result["ratio_to_sum"].items()
     ]
     return (
-        f"**Exact projection** onto the {result['kept']:.0%} largest of {_grouped(result['weights'])} weights, in "
+        f"**Exact projection** onto the {result['kept']:.0%} largest of {grouped(result['weights'])} weights, in "
         f"units of one `x.sum()` of the same tensor ({result['sum_ms']['median']:.1f} ms), {_where(result)}. *Limit* "
         "is what the median is held to.\n\n" + _table(["", "least", "median", "greatest", "limit"], rows)
     )
@@ -143,10 +145,6 @@ def written(page: str) -> str:
 def _where(result: Json) -> str:
     threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
     return f"on {result['device']} with {threads}, torch {result['torch']}"
-
-
-def _grouped(value: int) -> str:
-    return f"{value:,}".replace(",", " ")
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

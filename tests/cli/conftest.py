@@ -106,7 +106,7 @@ class Prune:
             input=stdin.encode() if isinstance(stdin, str) else stdin,
             capture_output=True,
             check=False,
-            timeout=100,
+            timeout=240,
         )
         done = subprocess.CompletedProcess(run.args, run.returncode, run.stdout.decode(), run.stderr.decode())
         assert "Traceback" not in done.stderr, done.stderr

@@ -141,7 +141,7 @@ def test_an_interrupted_run_leaves_its_weights(prune: Prune) -> None:
             if event["event"] == "epoch" and event["stage"] == "finetune":
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert json.loads(err.splitlines()[-1])["message"] == "interrupted; the last good weights are in cut"
     assert "status: feasible-verified" in out  # finetune keeps the constraints at every step
@@ -174,7 +174,7 @@ def test_a_bar_on_a_terminal(prune: Prune) -> None:
 
 def _everything(terminal: int, process: subprocess.Popen[bytes]) -> str:
     """What is written to a pseudo-terminal until the process ends."""
-    read, end = b"", time.monotonic() + 60
+    read, end = b"", time.monotonic() + 240
     while time.monotonic() < end:
         ready, _, _ = select.select([terminal], [], [], 0.1)
         try:

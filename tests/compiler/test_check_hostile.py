@@ -26,7 +26,7 @@ from tests.timing import growth, seconds
 
 COMMON = settings(deadline=None, suppress_health_check=list(HealthCheck))
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.timeout(120 + COUNT // 10)  # COUNT grows to tens of thousands
+pytestmark = pytest.mark.timeout(300 + COUNT // 10)  # COUNT grows to tens of thousands
 
 
 def ends_well(spec: Spec, text: str = "") -> None:

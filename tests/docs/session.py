@@ -186,7 +186,7 @@ class Session:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
         )
         text = done.stdout.replace(f"{self.folder}{os.sep}", "")
         shown = "".join(x for x in text.splitlines(keepends=True) if not x.startswith(PROGRESS))

@@ -16,7 +16,7 @@ from prunelang.dsl.tree import Spec
 from tests.hostile import COUNT, generate
 from tests.timing import growth
 
-pytestmark = pytest.mark.timeout(120 + COUNT // 10)  # COUNT grows to tens of thousands
+pytestmark = pytest.mark.timeout(300 + COUNT // 10)  # COUNT grows to tens of thousands
 LIMIT = 1.0
 """Seconds of processor time for one text."""
 

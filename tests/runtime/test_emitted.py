@@ -200,7 +200,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
             for file, content in emitted.sidecar.items():
                 (folder / file).write_bytes(content)
     folders = [str(root / name) for name in CASES]
-    subprocess.run([sys.executable, "-I", "-c", RUN_ALL, *folders], check=True, cwd=root, timeout=100)
+    subprocess.run([sys.executable, "-I", "-c", RUN_ALL, *folders], check=True, cwd=root, timeout=240)
 
     def outcome(name: str) -> Outcome:
         file = root / name / "trained.safetensors"
