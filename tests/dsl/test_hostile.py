@@ -129,4 +129,4 @@ def test_time_is_linear_in_the_text() -> None:
         text = "let x = 0.1 * 0.98^k + f(a, b = [1, 2])\n" * lines
         return lambda: parse(text)
 
-    assert growth(work, small=100, factor=8, repeats=3) < 24
+    assert growth(work, small=100, factor=8) < 14
