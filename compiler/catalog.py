@@ -90,7 +90,7 @@ BATCH: Final = Parameter("batch", "int", 128, "samples per step", low=1)
 VALIDATION: Final = Parameter(
     "validation", "share", Fraction(1, 10), "share cut off train, if something reads it", low=0, high=1
 )
-SEED: Final = Parameter("seed", "int", 0, "of the order and of the validation split", low=0, high=2**63 - 1)
+SEED: Final = Parameter("seed", "int", 0, "of the validation split; `--seed` orders samples", low=0, high=2**63 - 1)
 
 LOADING: Final = (BATCH, VALIDATION, SEED)
 

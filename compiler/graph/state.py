@@ -133,7 +133,7 @@ class Optimizer(State):
 
 @dataclass(frozen=True)
 class Data(State):
-    """The training samples: batch size, batches per epoch, and the seed of the order."""
+    """The training samples: batch size, batches per epoch, seed of the split. The order follows the run's seed."""
 
     text: str
     batch: int
