@@ -17,9 +17,11 @@ from prunelang.compiler.checking.reporter import Reporter
 from prunelang.compiler.checking.scope import Scope
 from prunelang.compiler.checking.selectors import Selectors
 from prunelang.compiler.checking.world import Catalog, TableError, World
+from prunelang.compiler.description import is_description
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan, ReportPlan, StagePlan, TeacherPlan
 from prunelang.compiler.problem import Constraint, Measured, Problem
 from prunelang.compiler.proofs import prove
+from prunelang.compiler.reversed import searched
 from prunelang.compiler.runnability import runnability
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl import tree
@@ -239,7 +241,7 @@ class _Check:
 
     def stages(self, problem: Problem | None, solving: list[stages.Solving]) -> tuple[StagePlan, ...] | None:
         world = self.world
-        nodes = [s for s in self.spec.statements if isinstance(s, (tree.Stage, tree.Solve))]
+        nodes = [s for s in self.spec.statements if isinstance(s, (tree.Stage, tree.Solve, tree.Prune))]
         stages.in_order(world, nodes)
         target = None
         if problem is not None and not world.report.failed:
@@ -251,6 +253,8 @@ class _Check:
             world.scope.at = i
             if isinstance(statement, tree.Stage):
                 found.append(stages.training(world, statement, target))
+            elif isinstance(statement, tree.Prune):
+                found.append(stages.pruning(world, statement, target))
             elif i in by_statement:
                 found.append(stages.solve_stage(world, by_statement[i], target))
             elif isinstance(statement, tree.Solve):
@@ -276,13 +280,25 @@ class _Check:
         if problem is None or staged is None:
             return
         solves = [s for s in staged if s.solver is not None]
-        if not solves:
-            hint = "add `solve auto`"
+        pruned = any(s.pruner is not None for s in staged)
+        if not solves and (problem.constraints or not pruned):
+            outcome = "pruning alone follows no constraint" if pruned else "nothing will be compressed"
+            self.world.report.warning("P413", self.end, f"the spec has no `solve`: {outcome}", hint="add `solve auto`")
+        penalised = any(not isinstance(t.function, Measured) or is_description(t) for t in problem.objective.terms)
+        last, word = max(
+            ((i, s.solver.word) for i, s in enumerate(staged) if s.solver is not None and s.solver.shrinks),
+            default=(len(staged), ""),
+        )
+        asked = penalised and searched(problem) is None  # what a search makes small ends as a count
+        if asked and word and all(s.pruner is None for s in staged[last:]):
             self.world.report.warning(
-                "P413", self.end, "the spec has no `solve`: nothing will be compressed", hint=hint
+                "P434",
+                staged[last].span,
+                f"under a penalty `{word}` makes weights small and removes none, and no `prune` follows",
+                hint="add `prune tamade(δ = 1%)` after it",
             )
-        penalised = any(not isinstance(t.function, Measured) for t in problem.objective.terms)
-        if problem.constraints or penalised or any(s.solver is not None and s.solver.sparsifies for s in solves):
+        sparsifies = any(s.solver is not None and s.solver.sparsifies for s in solves)
+        if problem.constraints or penalised or pruned or sparsifies:
             return
         goal = self.each(tree.Objective)[0][1]
         message = "there is no constraint and no penalty: nothing asks for compression"

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
+from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Feasible, Part
 from prunelang.compiler.joint import (
     BlockBound,
@@ -53,7 +54,7 @@ class NoProjection(Exception):
 
 def feasible_set(problem: Problem, table: ShapeTable) -> Feasible:
     """The parts, in the order of their first constraint. Raises `NoProjection`."""
-    structural = [c for c in problem.constraints if c.structural]
+    structural = [c for c in problem.constraints if c.structural and not is_coded(c)]
     parts = (_part(members, problem, table) for members in _components(structural, problem.frozen))
     return Feasible(tuple(p for p in parts if p is not None))
 

@@ -10,6 +10,8 @@ entries, R × C as a matrix, b bytes an entry and z non-zero values are stored i
 with w = 1, 2 or 4 bytes for a column index below C, and row pointers of 8 bytes once N ≥ 2³². All other tensors are
 dense. The header is padded with spaces to a length that depends on names and dense shapes alone, so the length of a
 file is affine in z. Parts are laid out by falling entry size, so that each one is aligned to it.
+
+The fourth format, ``coded``, is a file of its own whose length the values decide: it is measured, never counted.
 """
 
 from __future__ import annotations

@@ -8,19 +8,24 @@ from itertools import chain, count
 from typing import TypeVar
 
 from prunelang.compiler.bridges import bridge
+from prunelang.compiler.description import penalty_plan
 from prunelang.compiler.feasible import feasible_set
 from prunelang.compiler.graph import (
     Batches,
     Buffers,
     Certify,
+    Combination,
+    Coupling,
     Data,
     Descend,
     Feasible,
+    Finish,
     Graph,
     Level,
     Loss,
     Optimizer,
     Outer,
+    Penalty,
     Phase,
     ProjectBalls,
     Quadratic,
@@ -33,11 +38,14 @@ from prunelang.compiler.graph import (
     Weights,
     verify,
 )
+from prunelang.compiler.measured import watched
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Measured, Problem, Term
+from prunelang.compiler.reversed import forward_plan, selecting
 from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
 from prunelang.compiler.solvers.base import Solver, compressed
+from prunelang.compiler.stopping import restores, watched_loops
 
 RECALIBRATION_BATCHES = 100
 StateT = TypeVar("StateT", bound=State)
@@ -61,8 +69,12 @@ class Lowering:
 
     @property
     def constrained(self) -> tuple[str, ...]:
-        """Tensors that a structural constraint or a penalty speaks of and that are trained, in table order."""
+        """Trained tensors that a structural constraint or a penalty speaks of, in table order; all kernels where
+        nothing does and a stage removes weights all the same."""
         named = compressed(self.plan.problem)
+        if not named and any(s.pruner or (s.solver and s.solver.sparsifies) for s in self.plan.stages):
+            kernels = {t.name for t in self.plan.table.tensors if t.role == "weight"}
+            named = frozenset(kernels) - self.plan.problem.frozen
         return tuple(t.name for t in self.plan.table.tensors if t.name in named)
 
     @property
@@ -80,6 +92,10 @@ class Lowering:
         objective = self.plan.problem.objective
         found = (t for t in objective.terms if not isinstance(t.function, Measured))
         return tuple(found if objective.sense == "minimize" else map(_negated, found))
+
+    def watched(self, split: str) -> str:
+        """The split that a stopping test, a pruner or a search reads where the spec names `split`."""
+        return watched(self.plan.problem, split)
 
     def feasible(self) -> Feasible:
         """The structural constraints as independent parts."""
@@ -122,6 +138,8 @@ class Lowering:
         of: tuple[str, ...],
         *,
         quadratic: tuple[Quadratic, ...] = (),
+        penalties: tuple[Penalty, ...] = (),
+        couplings: tuple[Coupling, ...] = (),
         latents: tuple[str, ...] = (),
         support: str | None = None,
         after: tuple[Step, ...] = (),
@@ -133,7 +151,7 @@ class Lowering:
         `counted` is the state on which the history counts constraints.
         """
         by = self.optimizer(of)
-        step = Descend(of, self.losses(), by, quadratic, support, latents)
+        step = Descend(of, self.losses(), by, quadratic, support, latents, penalties, couplings)
         record = Record("epoch", self.stage.kind, counted)
         duration = self.stage.duration
         return Batches(duration.value, duration.unit, (step, *after), "data", by, (*each_epoch, record))
@@ -161,6 +179,8 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
 
     Raises `InvalidGraph` if the result breaks an invariant, which would be a bug of ours.
     """
+    asked = penalty_plan(plan, train_size)
+    plan = forward_plan(asked)
     low = Lowering(plan, -(-train_size // plan.data.batch))
     low.declare(Data("data", plan.data.text, plan.data.batch, low.batches, plan.data.seed))
     if low.constrained:
@@ -169,33 +189,53 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
     if low.buffers:
         low.declare(Buffers("buffers", low.buffers))
     program: list[Step] = []
-    solved = False
+    solved, first = False, None
     for stage in plan.stages:
         low.stage, low.steps = stage, []
-        if stage.solver is None:
+        if stage.pruner is not None:
+            stage.pruner.lower(low)
+            low.steps += _checked(low, solved)
+        elif stage.solver is None:
             low.steps.append(_ordinary(low, solved))
-        elif low.constrained or stage.solver.sparsifies:
+        elif compressed(plan.problem) or stage.solver.sparsifies:
             low.problem = bridge(plan.problem, stage.solver.constraints).problem
             stage.solver.lower(low)
             solved = True
         else:
             low.steps.append(_idle(low, stage.solver))
-        if low.buffers and stage.kind != "pretrain":
+        low.steps = list(watched_loops(low, tuple(low.steps)))
+        settled = restores(low.steps) or (stage.pruner is not None and stage.pruner.exact)
+        if low.buffers and stage.kind != "pretrain" and not settled:
             low.steps.append(Recalibrate("buffers", min(low.batches, RECALIBRATION_BATCHES)))
+        if stage.solver is not None and first is None:
+            first = len(program)
         program.append(Phase(stage.kind, tuple(low.steps)))
+    if first is not None:
+        program[first:] = selecting(low, asked, tuple(program[first:]))
     graph = Graph(f"{plan.source.name}: {plan.model.text}", tuple(low.state), (*program, Certify()))
     verify(graph)
     return graph
 
 
 def _ordinary(low: Lowering, solved: bool) -> Batches:
-    """Training before or after: after a solve on the support it left, and inside the norm balls at every step."""
+    """Training before or after: after a solve or a prune on the support it left, after a solve inside the norm balls
+    at every step."""
     of = ("W", "rest") if low.constrained else ("rest",)
-    if not (solved and low.constrained):
+    if not low.constrained or not any(isinstance(s, Support) for s in low.state):
         return low.descend(of)
+    if not solved:
+        return low.descend(of, support="m", counted="W")
     balls = tuple(p for p in low.feasible().parts if p.balls)
     after = (ProjectBalls("W", Feasible(balls)),) if balls else ()
     return low.descend(of, support="m", after=after, counted="W")
+
+
+def _checked(low: Lowering, solved: bool) -> tuple[Step, ...]:
+    """A prune's end: after a solve everything that the solve reached still holds, which is asserted."""
+    if not low.steps:
+        return ()
+    finish = (Finish("W", Combination(((1, "W", None),)), low.feasible(), "m"),) if solved else ()
+    return (*finish, Record("stage", low.stage.kind, "W"))
 
 
 def _idle(low: Lowering, solver: Solver) -> Step:

@@ -25,7 +25,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     word: ClassVar[str]  # the name in the language
-    kind: ClassVar[Literal["solver", "optimizer"]]
+    kind: ClassVar[Literal["solver", "optimizer", "pruner"]]
     doc: ClassVar[str]  # one line
     reference: ClassVar[str] = ""
 
@@ -41,14 +41,18 @@ def option(
     clocks: tuple[str, ...] = (),
     unit: str = "",
     aliases: tuple[str, ...] = (),
+    last: bool = False,
 ) -> Any:
     """A field. `clocks` are those that a schedule may use; numeric defaults of schedules are given as numbers.
 
     `aliases` are other spellings of the same option (``mu`` is also ``μ`` by the rule for names, no alias needed).
+    An option of a base class that is `last` stands behind all of the class's own.
     """
     limits = {"gt": gt, "ge": ge, "lt": lt, "le": le}
     extra: dict[str, Any] = {k: str(v) for k, v in limits.items() if v is not None}
-    extra |= {k: v for k, v in {"clocks": list(clocks), "unit": unit, "aliases": list(aliases)}.items() if v}
+    extra |= {
+        k: v for k, v in {"clocks": list(clocks), "unit": unit, "aliases": list(aliases), "last": last}.items() if v
+    }
     if default is ...:
         return Field(description=doc, json_schema_extra=extra)
     return Field(default=default, description=doc, json_schema_extra=extra)
@@ -100,7 +104,13 @@ def _short(value: Fraction) -> str:
 
 def facts(model: type[Options]) -> dict[str, OptionFacts]:
     """The options of a model, by name, in order."""
-    return {name: _facts(name, field) for name, field in model.model_fields.items()}
+    fields = sorted(model.model_fields.items(), key=lambda item: _is_last(item[1]))
+    return {name: _facts(name, field) for name, field in fields}
+
+
+def _is_last(field: FieldInfo) -> bool:
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("last"))
 
 
 def _facts(name: str, field: FieldInfo) -> OptionFacts:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from prunelang.compiler.optimizers import Optimizer
 from prunelang.compiler.problem import Function, Problem, Term
+from prunelang.compiler.pruners.base import Pruner
 from prunelang.compiler.schedule import Schedule
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.compiler.solvers.base import Solver
@@ -72,14 +73,18 @@ class Until:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """`losses` are the data terms that the stage descends on, weights included."""
+    """`losses` are the data terms that the stage descends on, weights included.
 
-    kind: Literal["pretrain", "solve", "finetune"]
+    A `prune` stage trains nothing: its losses are what a pruner measures, its optimizer and duration mean nothing.
+    """
+
+    kind: Literal["pretrain", "solve", "finetune", "prune"]
     losses: tuple[Term, ...]
     optimizer: Optimizer
     duration: Duration
     until: Until | None = None
     solver: Solver | None = None
+    pruner: Pruner | None = None
     because: str = ""  # why `solve auto` chose this solver
     span: Span = NOWHERE
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from prunelang.dsl.spans import NOWHERE, Span
+
+CONFIDENCE: Final = Fraction(95, 100)
+"""Of every statement on a measured constraint: how often it is true, over draws of the split that it was made on."""
 
 # ── functions ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prunelang.compiler.bridges import bridge
+from prunelang.compiler.description import describing, penalty_form
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Term
-from prunelang.compiler.solvers.base import Refusal, solvers
+from prunelang.compiler.pruners.base import removable
+from prunelang.compiler.reversed import forward
+from prunelang.compiler.selecting import selecting
+from prunelang.compiler.solvers.base import Refusal, compressed, solvers
 from prunelang.dsl.diagnostics import Diagnostic, Label
 
 
 def runnability(plan: Plan) -> tuple[Diagnostic, ...]:
     """An error for everything that the solver of a stage does not take, with the solvers that would."""
-    found = [d for stage in plan.stages for d in (*_refused(stage, plan.problem), *_unmet(stage), *_idle(stage, plan))]
+    problem = forward(penalty_form(plan.problem, plan.table))
+    found = [
+        d
+        for stage in plan.stages
+        for d in (*_refused(stage, problem), *_unmet(stage, problem), *_idle(stage, plan), *_spared(stage, plan))
+    ]
     if not found and any(stage.solver is not None for stage in plan.stages):
         found += _projections(plan)
+    found += [*selecting(plan), *describing(plan)]
     return tuple(found)
 
 
@@ -29,13 +39,33 @@ def _idle(stage: StagePlan, plan: Plan) -> Iterator[Diagnostic]:
         )
 
 
-def _unmet(stage: StagePlan) -> Iterator[Diagnostic]:
+def _spared(stage: StagePlan, plan: Plan) -> Iterator[Diagnostic]:
+    """A pruner to which the constraints leave nothing, or whose options contradict each other."""
+    if stage.pruner is None:
+        return
+    yield from stage.pruner.conditions(stage)
+    problem = solved_problem(plan)
+    named = tuple(t.name for t in plan.table.tensors if t.name in compressed(problem))
+    if named and not removable(problem, named)[0]:
+        yield Diagnostic(
+            "P445",
+            "error",
+            f"`{stage.pruner.word}` has nothing to remove: {', '.join(f'`{n}`' for n in named)} may not lose positions",
+            stage.span,
+            hint="tensors under `dense`, `blocks` or a lower bound keep theirs; drop the line, or constrain others too",
+        )
+
+
+def _unmet(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
     """What is understood and checked, but no solver of this version carries out; and broken conditions."""
-    if stage.until is not None:
-        message = f"`until {stage.until.name}` is not carried out by any solver of this version"
-        yield Diagnostic("P416", "error", message, stage.span, hint="give the length with `for` alone")
     if stage.solver is not None:
+        if stage.until is not None:
+            rule = stage.solver.stopping(bridge(problem, stage.solver.constraints).problem)
+            if isinstance(rule, str):
+                message = f"`until {stage.until.name}` cannot end a stage of `{stage.solver.word}`"
+                yield Diagnostic("P416", "error", message, stage.span, hint=rule)
         yield from stage.solver.conditions(stage)
+        yield from stage.solver.conflicts(stage, problem)
 
 
 def _projections(plan: Plan) -> Iterator[Diagnostic]:
@@ -76,7 +106,7 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
     for refusal in stage.solver.refusals(problem):
         subject = refusal.subject
         takers = [] if subject is None else takers_of(subject, problem)
-        who = f"{' and '.join(f'`{w}`' for w in takers)} would take it" if takers else "no solver takes it yet"
+        who = f"{_listed(takers)} would take it" if takers else "no solver takes it yet"
         yield Diagnostic(
             "P414",
             "error",
@@ -86,10 +116,16 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
         )
 
 
+def _listed(words: list[str]) -> str:
+    """`a`, `b` and `c`."""
+    *first, last = [f"`{w}`" for w in words]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def solved_problem(plan: Plan) -> Problem:
     """The problem as the first solver sees it."""
     takes = next((s.solver.constraints for s in plan.stages if s.solver is not None), frozenset())
-    return bridge(plan.problem, takes).problem
+    return bridge(forward(penalty_form(plan.problem, plan.table)), takes).problem
 
 
 def takers_of(subject: Constraint | Term, problem: Problem) -> list[str]:

@@ -40,6 +40,7 @@ _MEANT = {
         "pretrain": "train",
         "finetune": "fine_tune tune",
         "solve": "compress",
+        "prune": "sparsify",
         "report": "print",
         "with": "using",
         "for": "during",
@@ -215,9 +216,14 @@ def reserved_word(s: Situation) -> Problem | None:
 
 def clause_order(s: Situation) -> Problem | None:
     """``for 20 epochs with sgd()``, ``with a() with b()``."""
-    if s.token.kind not in ("_WITH", "_FOR", "_UNTIL") or s.line[0].kind not in ("PRETRAIN", "FINETUNE", "_SOLVE"):
+    statement = s.line[0].kind
+    if s.token.kind not in ("_WITH", "_FOR", "_UNTIL") or LINE_END not in s.expected:
         return None
-    if LINE_END not in s.expected:
+    if statement == "_PRUNE":
+        message = f"`prune` takes no `{s.token.text}`: it trains nothing"
+        hint = "write `finetune` on a line after it to train what is left"
+        return Problem(error("P116", message, s.token.start, s.token.end, hint=hint))
+    if statement not in ("PRETRAIN", "FINETUNE", "_SOLVE"):
         return None
     message = f"`{s.token.text}` comes too late, or twice"
     hint = "the order is `with optimizer(…)`, `for duration`, `until test(…)`, each at most once"

@@ -32,7 +32,7 @@ CLOCKS = frozenset({"epoch", "step", "k", "p", "lr"})
 SPLITS = frozenset({"train", "validation", "test"})
 STATEMENT_WORDS = (
     *("language", "model", "data", "freeze", "let", "param", "minimize", "maximize", "subject"),
-    *("pretrain", "finetune", "solve", "report"),
+    *("pretrain", "finetune", "solve", "prune", "report"),
 )
 CLAUSE_WORDS = ("with", "for", "until", "from", "in", "except", "forall")
 KEYWORDS = frozenset({*STATEMENT_WORDS, *CLAUSE_WORDS, "true", "false"})

@@ -18,9 +18,11 @@ from prunelang.dsl.tree import (
     Let,
     Membership,
     Model,
+    Name,
     Node,
     Objective,
     Param,
+    Prune,
     Report,
     Solve,
     Spec,
@@ -69,7 +71,7 @@ def _rows(statement: Statement, width: int, style: Style, *, starts_group: bool)
     keyword = _keyword(statement)
     printer.put(keyword.ljust(width), at=None if statement.span == NOWHERE else start)
     _WRITERS[type(statement)](printer, statement)
-    hang = width + 1 if isinstance(statement, Stage | Solve) else _INDENT
+    hang = width + 1 if isinstance(statement, Stage | Solve | Prune) else _INDENT
     yield Row(printer.pieces, 0, hang, start, max(start + 1, statement.span.end), starts_group)
 
 
@@ -96,7 +98,7 @@ def _keyword(statement: Statement) -> str:
 
 
 _GROUPS: dict[type[Node], int] = {Language: 0, Model: 1, Data: 1, Freeze: 2, Let: 3, Param: 3}
-_GROUPS |= {Objective: 4, SubjectTo: 4, Stage: 5, Solve: 5, Report: 6}
+_GROUPS |= {Objective: 4, SubjectTo: 4, Stage: 5, Solve: 5, Prune: 5, Report: 6}
 _ALIGNED = frozenset({1, 5})
 
 
@@ -188,7 +190,12 @@ def _clauses(printer: Printer, node: Stage | Solve) -> None:
         printer.pieces[first_piece].gap = True
     if node.until is not None:
         printer.put("until", gap=True, rank=COMMA)
-        _spaced(printer, node.until)
+        bare = not node.until.arguments
+        _spaced(printer, Name(node.until.function, span=node.until.span) if bare else node.until)
+
+
+def _prune(printer: Printer, node: Prune) -> None:
+    _spaced(printer, node.method)
 
 
 def _report(printer: Printer, node: Report) -> None:
@@ -215,6 +222,7 @@ _WRITERS: dict[type[Node], Callable[..., None]] = {
     Objective: _objective,
     Stage: _stage,
     Solve: _solve,
+    Prune: _prune,
     Report: _report,
 }
 

@@ -26,6 +26,7 @@ WORDING: dict[str, str] = {
     "PRETRAIN": "`pretrain`",
     "FINETUNE": "`finetune`",
     "_SOLVE": "`solve`",
+    "_PRUNE": "`prune`",
     "_REPORT": "`report`",
     "_WITH": "`with`",
     "_FOR": "`for`",
@@ -73,7 +74,7 @@ WORDING: dict[str, str] = {
 
 STATEMENTS = frozenset(
     {"_LANGUAGE", "_MODEL", "_DATA", "_FREEZE", "_LET", "_PARAM", "MINIMIZE", "MAXIMIZE", "_SUBJECT_TO"}
-    | {"PRETRAIN", "FINETUNE", "_SOLVE", "_REPORT"}
+    | {"PRETRAIN", "FINETUNE", "_SOLVE", "_PRUNE", "_REPORT"}
 )
 LITERALS = frozenset({"NUMBER", "MINUS", "STRING", "TRUE", "FALSE", "_LSQB"})
 VALUES = LITERALS | {"NAME", "_LPAR", "_LBRACE", "_NORM_OPEN", "_SUM_OPEN"}
@@ -92,6 +93,7 @@ FORMS: dict[str, str] = {
     "PRETRAIN": "pretrain [minimizing expression] with optimizer(…) for duration [until …]",
     "FINETUNE": "finetune [minimizing expression] with optimizer(…) for duration [until …]",
     "_SOLVE": "solve solver(…) [with optimizer(…)] [for duration] [until …]",
+    "_PRUNE": "prune method(…)",
     "_REPORT": 'report item, "title": item, …',
 }
 CONSTRAINT_FORM = "[label:] [∀ l ∈ set:] left ≤ right"

@@ -251,6 +251,13 @@ class Solve(Node):
 
 
 @dataclass(frozen=True)
+class Prune(Node):
+    """``prune tamade(δ = 1%)``: weights are taken out, and nothing is trained."""
+
+    method: Call
+
+
+@dataclass(frozen=True)
 class ReportItem(Node):
     title: str | None
     value: Expr
@@ -261,7 +268,9 @@ class Report(Node):
     items: tuple[ReportItem, ...]
 
 
-Statement: TypeAlias = Language | Model | Data | Freeze | Let | Param | Objective | SubjectTo | Stage | Solve | Report
+Statement: TypeAlias = (
+    Language | Model | Data | Freeze | Let | Param | Objective | SubjectTo | Stage | Solve | Prune | Report
+)
 
 
 @dataclass(frozen=True)

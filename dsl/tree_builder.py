@@ -33,6 +33,7 @@ from prunelang.dsl.tree import (
     Number,
     Objective,
     Param,
+    Prune,
     Report,
     ReportItem,
     Select,
@@ -139,6 +140,13 @@ class TreeBuilder:
                 self._report(error("P110", message, solver.start, solver.end, hint=hint, fix=call))
             solver = Name(solver.value, span=solver.span)
         return Solve(solver, optimizer, duration, until, span=span)
+
+    def prune(self, span: Span, children: list[Any]) -> Prune:
+        return Prune(children[0], span=span)
+
+    def bare_test(self, span: Span, children: list[Any]) -> Call:
+        """``until saturated`` is ``until saturated()``."""
+        return Call(children[0].value, span=span, function_span=span)
 
     def measured_duration(self, span: Span, children: list[Any]) -> Binary:
         value, unit = children

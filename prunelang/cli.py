@@ -27,7 +27,7 @@ EPILOG = "\b\nExit codes:\n" + table()
 FILE = click.Path(dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-FORMATS = ["best", "dense", "bitmask", "csr"]
+FORMATS = ["best", "dense", "bitmask", "csr", "coded"]
 Command = Callable[..., Any]
 
 
@@ -314,13 +314,16 @@ def report(run: Path, style: str) -> int:
 @cli.command()
 @click.argument("run", type=FOLDER)
 @click.option("--to", "target", type=click.Choice(FORMATS), default="best", show_default=True, help="per kernel")
-@click.option("-o", "--output", type=FILE, help="RUN/weights.FORMAT.safetensors by default")
+@click.option("--bits", type=click.IntRange(1, 16), help="of coded: a value, 8 by default")
+@click.option("-o", "--output", type=FILE, help="RUN/weights.FORMAT.safetensors by default, RUN/weights.coded")
 @option_format
-def export(run: Path, target: Any, output: Path | None, style: str) -> None:
+def export(run: Path, target: Any, bits: int | None, output: Path | None, style: str) -> None:
     """Write the weights of a run in a format whose size is the number that `bytes` counts."""
     from prunelang.verification import export_directory
 
-    written = export_directory(run, target, output)
+    if bits is not None and target != "coded":
+        raise click.UsageError(f"--bits is of --to coded alone: {target} keeps every value as it is")
+    written = export_directory(run, target, output, bits)
     if style == "json":
         echo_json(written.to_json())
     else:

@@ -14,6 +14,7 @@ from prunelang.compiler.functions import FUNCTIONS, SETS, TESTS, Signature
 from prunelang.compiler.functions.base import KIND_WORDS, Parameter
 from prunelang.compiler.optimizers import OPTIMIZERS
 from prunelang.compiler.options import OptionFacts, Options, facts
+from prunelang.compiler.pruners.base import pruners
 from prunelang.compiler.schedule import SCHEDULES
 from prunelang.compiler.solvers.base import Solver, solvers
 from prunelang.dsl.names import to_unicode
@@ -49,6 +50,7 @@ def pages() -> dict[str, str]:
         "functions.md": _functions(),
         "sets.md": _sets(),
         "solvers.md": _options("Solvers", solvers().values()),
+        "pruners.md": _options("Pruners", pruners().values()),
         "optimizers.md": _options("Optimizers", OPTIMIZERS.values()),
         "diagnostics.md": _diagnostics(),
     }
@@ -125,7 +127,7 @@ def _takes(p: Parameter) -> str:
     return words if p.required or p.default is None else f"{words}; default `{p.default}`"
 
 
-# ── solvers and optimizers ───────────────────────────────────────────────────────────────────────────────────────
+# ── solvers, pruners and optimizers ───────────────────────────────────────────────────────────────────────────────────
 
 
 def _options(title: str, models: Iterable[type[Options]]) -> str:

@@ -9,20 +9,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.graph import Graph, listing, to_json
 from prunelang.compiler.lowering import lower
+from prunelang.compiler.measured import certified_on, halves_validation, measured_constraints
 from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
-from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured
+from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
+from prunelang.compiler.reversed import conditions, searched
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.report import report_markdown
-from prunelang.runtime import evaluate, registry
+from prunelang.runtime import described, evaluate, registry
 from prunelang.runtime.certificate import (
     SUPPORT,
     WEIGHTS,
@@ -37,6 +42,7 @@ from prunelang.runtime.data import Batches, Dataset
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
 from prunelang.runtime.files import read, write_text
+from prunelang.runtime.floors import judge, statement
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
 from prunelang.runtime.recount import recount
 from prunelang.runtime.weights import load_weights, save_support, save_weights
@@ -106,6 +112,8 @@ def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
     data = data.reshaped(plan.table.input_shape)
     if plan.data.reads_validation:
         data = data.split(plan.data.validation, plan.data.seed)
+    if halves_validation(plan.problem):
+        data = data.halved(plan.data.seed)
     splits = {
         name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
         for name, s in data.splits.items()
@@ -168,12 +176,21 @@ class Session:
             feed=self.feed,
             criterion=lambda loss: evaluate.criterion_of(loss, self.teachers),
             observe=observe,
+            measure=self.measure,
+            each=self.each,
             stop=stop,
         )
 
     def measure(self, function: Measured) -> evaluate.Outcome:
         """On the network as it is now."""
+        if function.name in described.NAMES:
+            digest = self.data.digest(function.split)
+            return described.measure(function, self.model, self.plan.table, digest, self.measure)
         return evaluate.measure(function, self.model, self.data, self.teachers)
+
+    def each(self, function: Measured) -> NDArray[np.float64] | None:
+        """The same, a value for each sample."""
+        return evaluate.each(function, self.model, self.data, self.teachers)
 
     def save(self, out: Path, machine: Machine) -> None:
         """The weights, and the kept positions where a constraint speaks of them."""
@@ -190,17 +207,74 @@ class Session:
         arrays = load_weights(out / WEIGHTS, self.plan.table)
         self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, strict=False)
         constraints = self.plan.problem.constraints
-        measured = {
-            c.label: _measurement(self.measure(c.function)) for c in constraints if isinstance(c.function, Measured)
-        }
-        gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels}
+        bases = self._bases(machine)
+        measured = {c.label: self._measured(c, machine) for c in measured_constraints(self.plan.problem)}
+        own = {c.label for c in constraints}
+        gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels if label in own}
         takes = next((s.solver.constraints for s in self.plan.stages if s.solver is not None), frozenset())
         seen = bridge(self.plan.problem, takes)
         prices = {k: Price(seen.price(k, v), "multiplier") for k, v in machine.multipliers.items()}
-        known = Known(out, self.plan, self.options, measured, prices, gaps)
+        known = Known(out, self.plan, self.options, measured, prices, gaps, bases)
         certificate = known.certify()
-        items = tuple(self._item(item, certificate, known) for item in self.plan.report)
+        items = tuple(i for item in (*self._sought(), *self.plan.report) for i in self._items(item, certificate, known))
         return known.certify(items) if items else certificate
+
+    def _sought(self) -> tuple[ReportPlan, ...]:
+        """What a search made small, as an item of the report."""
+        term = searched(self.plan.problem)
+        return () if term is None else (ReportPlan(f"minimize {term.text or term.function.name}", term.function),)
+
+    def _bases(self, machine: Machine) -> dict[str, float | Fraction]:
+        """The value of `base` of every constraint that speaks of it, on the split that its certificate is measured on,
+        with the weights that entered the first solve. The network holds its own weights again afterwards."""
+        relative = [c for c in measured_constraints(self.plan.problem) if isinstance(c.set, Relative)]
+        if not relative or not machine.entering:
+            return {}
+        found: dict[str, float | Fraction] = {}
+        with network_as(machine.tensors, machine.entering):
+            for c in relative:
+                function = self._certified(c)
+                outcome = self.measure(function)
+                found[c.label] = outcome.value if outcome.exact is None else outcome.exact
+                values = self.each(function)
+                if values is not None:
+                    machine.starts[c.label, function.split] = values
+                machine.bases[c.label, function.split] = outcome.value
+        return found
+
+    def _certified(self, c: Constraint) -> Measured:
+        assert isinstance(c.function, Measured)
+        return replace(c.function, split=certified_on(self.plan.problem, c.function.split))
+
+    def _measured(self, c: Constraint, machine: Machine) -> Measurement:
+        """A measured constraint on the split kept for it, with what that split allows to say."""
+        function = self._certified(c)
+        outcome = self.measure(function)
+        got = outcome.value if outcome.exact is None else outcome.exact
+        values = None if function.split == "train" else self.each(function)
+        key = (c.label, function.split)
+        found = [
+            (f, judge(f, outcome.value, values, machine.bases.get(key, 0.0), machine.starts.get(key)))
+            for f in conditions(c, function.split)
+        ]
+        tests = [v.confirmed for _, v in found if v.confirmed is not None]
+        hits = None if outcome.exact is None else int(outcome.total)
+        said = [text for text in (statement(f, v, hits) for f, v in found) if text]
+        if c.label in machine.short and not all(v.met for _, v in found):
+            where = "select" if function.split == "certify" else function.split
+            entered = f"{machine.short[c.label]:.6g} on {where}"
+            said.append(f"the network that entered the search had {entered}, short of the floor")
+        return Measurement(
+            got, outcome.digest, outcome.count, "; ".join(said), all(tests) if tests else None, outcome.split
+        )
+
+    def _items(self, item: ReportPlan, certificate: Certificate, known: Known) -> Iterator[Reported]:
+        """An item of `report`; after the length of a coded file also its entropy, to be seen beside it."""
+        yield self._item(item, certificate, known)
+        f = item.function
+        if isinstance(f, Measured) and f.name == "bytes":
+            file = described.file_of(f, self.model, self.plan.table)
+            yield Reported(f"entropy of {item.title}", file.entropy, "B")
 
     def _item(self, item: ReportPlan, certificate: Certificate, known: Known) -> Reported:
         """One item of `report`: a field of a constraint's line, a measured value, or a recount."""
@@ -212,6 +286,8 @@ class Session:
         assert item.function is not None
         if isinstance(item.function, Measured):
             outcome = self.measure(item.function)
+            if item.function.name == "bytes":
+                return Reported(item.title, int(outcome.total), outcome.unit)
             return Reported(item.title, outcome.value, outcome.unit, outcome.split)
         return Reported(item.title, known.recounted(item.function), item.function.unit)
 
@@ -226,6 +302,7 @@ class Known:
     measured: Mapping[str, Measurement]
     prices: Mapping[str, Price]
     gaps: Mapping[str, float]
+    bases: Mapping[str, float | Fraction]
 
     def certify(self, report: tuple[Reported, ...] = ()) -> Certificate:
         return certify(
@@ -238,6 +315,7 @@ class Known:
             versions=versions(),
             parameters=self.plan.parameters,
             measured=self.measured,
+            bases=self.bases,
             prices=self.prices,
             gaps=self.gaps,
             report=report,
@@ -256,8 +334,19 @@ def _speaks_of_positions(c: Constraint) -> bool:
     return lower or isinstance(c.set, Kept)
 
 
-def _measurement(outcome: evaluate.Outcome) -> Measurement:
-    return Measurement(outcome.value if outcome.exact is None else outcome.exact, outcome.digest, outcome.count)
+@contextmanager
+def network_as(tensors: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """The network with other values; its own come back at the end."""
+    own = {name: t.detach().clone() for name, t in tensors.items()}
+    with torch.no_grad():
+        for name, t in tensors.items():
+            t.copy_(other[name])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, t in tensors.items():
+                t.copy_(own[name])
 
 
 def versions() -> dict[str, str]:

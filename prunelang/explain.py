@@ -7,11 +7,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from prunelang.compiler.description import explained as description_lines
+from prunelang.compiler.description import penalty_form
 from prunelang.compiler.options import Options
-from prunelang.compiler.plan import StagePlan
-from prunelang.compiler.problem import Measured, Term, tensors_of
+from prunelang.compiler.plan import Plan, StagePlan
+from prunelang.compiler.problem import Measured, Problem, Term, tensors_of
+from prunelang.compiler.pruners.base import removable
+from prunelang.compiler.reversed import forward
+from prunelang.compiler.runnability import solved_problem
 from prunelang.compiler.schedule import SCHEDULES, evaluate, is_constant
-from prunelang.compiler.solvers.base import solvers
+from prunelang.compiler.solvers.base import Solver, compressed, solvers
+from prunelang.compiler.stopping import ending
 from prunelang.dsl.diagnostics import SpecError, render
 from prunelang.dsl.numbers import grouped
 from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns
@@ -38,7 +44,7 @@ def explain_json(program: Program, stage: str = "all") -> dict[str, Any]:
         "spec": lambda: _spec(program),
         "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program.plan)},
         "proofs": lambda: [{"label": p.label, "verdict": p.verdict, "text": str(p)} for p in _proved(program)],
-        "solver": lambda: [_stage_json(s) for s in program.plan.stages],
+        "solver": lambda: [_stage_json(s, forward(program.plan.problem)) for s in program.plan.stages],
         "graph": lambda: _graph_json(program),
     }
     chosen = tuple(parts) if stage == "all" else (stage,)
@@ -127,21 +133,35 @@ def _proofs(program: Program) -> str:
 def _solver(program: Program) -> str:
     lines: list[str] = []
     for stage in program.plan.stages:
-        lines += _stage(stage)
+        lines += _stage(stage, forward(program.plan.problem))
+        if stage.pruner is not None:
+            lines += _spared(program.plan)
         if stage.solver is not None:
+            lines += description_lines(program.plan)
+            lines += _implied(stage, program)
             lines += _alternatives(stage, program)
     return "\n".join(lines) + "\n" if lines else "no stage: nothing is trained\n"
 
 
-def _stage(s: StagePlan) -> Iterator[str]:
+def _stage(s: StagePlan, problem: Problem) -> Iterator[str]:
+    if s.pruner is not None:
+        yield f"{s.kind} {_call(s.pruner)}"
+        yield from (f"    reads {split}" for split in s.pruner.splits)
+        return
     yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
     yield f"    for {_length(s)} with {_call(s.optimizer)}"
-    if s.until is not None:
-        arguments = ", ".join(f"{k} = {v}" for k, v in s.until.arguments.items())
-        yield f"    until {s.until.name}({arguments}) on {s.until.split}"
+    yield from (f"    {line}" for line in ending(s, problem))
     yield "    descends on " + (" + ".join(map(_term, s.losses)) or "nothing")
     if s.because:
         yield f"    chosen: {s.because}"
+
+
+def _spared(plan: Plan) -> Iterator[str]:
+    """The tensors that a pruner leaves as they are, although constraints speak of them."""
+    problem = solved_problem(plan)
+    spared = removable(problem, tuple(t.name for t in plan.table.tensors if t.name in compressed(problem)))[1]
+    if spared:
+        yield f"    leaves {', '.join(spared)}, which may not lose positions"
 
 
 def _alternatives(s: StagePlan, program: Program) -> Iterator[str]:
@@ -149,8 +169,22 @@ def _alternatives(s: StagePlan, program: Program) -> Iterator[str]:
     assert s.solver is not None
     for word, other in solvers().items():
         if word != s.solver.word:
-            reasons = [r.reason.removeprefix(f"`{word}` ") for r in other().refusals(program.plan.problem)]
+            reasons = [
+                r.reason.removeprefix(f"`{word}` ")
+                for r in other().refusals(forward(penalty_form(program.plan.problem, program.plan.table)))
+            ]
             yield f"    {word} {reasons[0] if reasons else 'would take it too'}"
+
+
+def _implied(s: StagePlan, program: Program) -> Iterator[str]:
+    """What the stage solves in effect, where its solver has something to say and the length of an epoch is known."""
+    assert s.solver is not None
+    if type(s.solver).implied is Solver.implied:  # says nothing: the data need not be looked at
+        return
+    if not program.plan.problem.objective.terms or unknown_size(program) is not None:
+        return
+    batches = -(-program.train_size // program.plan.data.batch)
+    yield from (f"    {line}" for line in s.solver.implied(s, solved_problem(program.plan), batches))
 
 
 def _length(s: StagePlan) -> str:
@@ -172,12 +206,15 @@ def _call(options: Options) -> str:
     return f"{options.word}({', '.join(shown)})"
 
 
-def _stage_json(s: StagePlan) -> Mapping[str, Any]:
+def _stage_json(s: StagePlan, problem: Problem) -> Mapping[str, Any]:
+    if s.pruner is not None:
+        return {"kind": s.kind, "pruner": _call(s.pruner), "reads": list(s.pruner.splits)}
     return {
         "kind": s.kind,
         "solver": None if s.solver is None else _call(s.solver),
         "optimizer": _call(s.optimizer),
         "length": _length(s),
+        "ends": list(ending(s, problem)),
         "descends_on": [_term(t) for t in s.losses],
         "because": s.because or None,
     }

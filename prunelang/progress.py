@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from prunelang.dsl.diagnostics import Diagnostic, render
+from prunelang.dsl.numbers import grouped
 from prunelang.dsl.spans import Source
 
 if TYPE_CHECKING:
@@ -86,9 +87,20 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
         def observe(event: Event) -> None:
             stage = str(event.get("stage"))
             if event["event"] == "begin":
-                for task in tasks.values():
-                    progress.update(task, completed=1.0)
-                tasks[stage] = progress.add_task(stage, total=1.0, facts="")
+                for name, task in tasks.items():
+                    if name != "search":
+                        progress.update(task, completed=1.0)
+                if stage in tasks:
+                    progress.reset(tasks[stage], facts="")
+                else:
+                    tasks[stage] = progress.add_task(stage, total=1.0, facts="")
+            elif event["event"] in ("entering", "probe", "probed", "tested", "found"):
+                done = {"found": 1.0, "probe": event.get("share", 0.0)}.get(event["event"])
+                progress.update(tasks[stage], completed=done, facts=sought(event))
+            elif event["event"] == "pruned":
+                progress.update(tasks[stage], completed=1.0, facts=removed(event))
+            elif event["event"] == "best":
+                progress.update(tasks[stage], completed=1.0, facts=best(event))
             elif stage in tasks:
                 progress.update(tasks[stage], completed=float(event.get("p", 1.0)), facts=facts(event))
 
@@ -96,6 +108,36 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
             console.print(message, markup=False, soft_wrap=True)
 
         yield Display(observe, text)
+
+
+def removed(event: Event) -> str:
+    """One line: what a pruner removed, and how the loss changed where it was measured."""
+    if "nothing because" in event:
+        return f"nothing removed: {event['nothing because']}"
+    parts = [f"{grouped(event['removed'])} weights removed, {grouped(event['kept'])} left"]
+    if "bound" in event:
+        parts.append(f"loss on {event['split']} {event['f(0)']:.4f} → {event['f(epsilon)']:.4f} ≤ {event['bound']:.4f}")
+    return "  ".join(parts)
+
+
+def best(event: Event) -> str:
+    """One line: how long a stage ran, and which state it went back to."""
+    if event.get("after") is None:
+        return f"{event['epochs']:g} epochs"
+    miss = f", misses its bounds by {event['miss']:.2%}" if event["miss"] else ""
+    return f"{event['epochs']:g} epochs, best after {event['after']:g}: loss {event['loss']:.4f}{miss}"
+
+
+def sought(event: Event) -> str:
+    """One line of a search: the level that is tried, tested or found, and what came out of it."""
+    if event["event"] == "entering":
+        short = ", ".join(f"{label} {value:.6g}" for label, value in event["short"].items())
+        return f"the network to start from misses {short}" if short else ""
+    level = f"{event['level']} = {event['value']:,}".replace(",", " ")
+    if event["event"] == "found":
+        return f"{level}, {event['passed']} of {event['tested']} tests passed"
+    outcome = ", ".join(f"{f['label']} {f['value']:.4g}{' ✓' if f['met'] else ' ✗'}" for f in event.get("floors", ()))
+    return f"{level}  {outcome}".rstrip()
 
 
 def facts(event: Event) -> str:

@@ -15,7 +15,7 @@ from prunelang.dsl.numbers import grouped
 if TYPE_CHECKING:
     from prunelang.compiler.plan import Plan
     from prunelang.execution import Solution
-    from prunelang.runtime.certificate import Certificate
+    from prunelang.runtime.certificate import Certificate, Line
 
 FORMAT_VERSION = "1.0"
 
@@ -119,9 +119,18 @@ def certificate_text(certificate: Certificate, directory: Path) -> str:
     if certificate.report:
         items = [(item.title, _grouped(item.shown()), item.split or "") for item in certificate.report]
         parts.append(columns(items, frozenset({1})))
-    parts += [f"  `{x.label}`: {x.remark}" for x in certificate.constraints if x.remark]
+    said = [(x.label, text) for x in certificate.constraints for text in (_base(x), x.statement, x.remark) if text]
+    parts += ["\n".join(f"  `{label}`: {text}" for label, text in said)] if said else []
     parts.append(f"  status: {certificate.status}   {directory / 'certificate.json'}")
     return "\n\n".join(parts)
+
+
+def _base(line: Line) -> str:
+    """What `base` was, where a bound speaks of it."""
+    if line.base is None:
+        return ""
+    where = f" on {line.split}" if line.split else ""
+    return f"base = {float(Fraction(line.base)):.6g}{f' {line.unit}' if line.unit else ''}{where}"
 
 
 def _grouped(text: str) -> str:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from prunelang.api import Program, known
 from prunelang.compiler.check import check
-from prunelang.compiler.formats import Format
 from prunelang.compiler.problem import Problem
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl.numbers import grouped
@@ -20,7 +19,7 @@ from prunelang.dsl.parser import parse as parse_spec
 from prunelang.dsl.spans import Source
 from prunelang.report import FORMAT_VERSION
 from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC, WEIGHTS, Certificate, parse
-from prunelang.runtime.export import export
+from prunelang.runtime.export import Target, export
 from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256
 from prunelang.runtime.verify import Verification, verify_run, verify_weights
 
@@ -59,17 +58,23 @@ def verify_file(weights: Path, program: Program, support: Path | None = None) ->
 
 @dataclass(frozen=True)
 class Written:
-    """An exported file: its length in bytes, and how each kernel is stored in it."""
+    """An exported file: its length in bytes, and how each kernel is stored in it; what coding one rounded."""
 
     path: Path
     bytes: int
     dense: int  # length of the dense file that it was made from
-    kernels: dict[str, Format]
+    kernels: dict[str, str]
+    rounding: float = 0.0
+    entropy: int | None = None  # bytes that positions and values of a coded file would take by their entropies
 
     def text(self) -> str:
         used = ", ".join(f"{name} {format}" for name, format in self.kernels.items())
         share = f"{100 * self.bytes / self.dense:.1f} % of the {grouped(self.dense)} B of the dense file"
-        return f"{self.path}: {grouped(self.bytes)} B, {share}\n{used}"
+        said = f"{self.path}: {grouped(self.bytes)} B, {share}\n{used}"
+        if self.entropy is None:
+            return said
+        rounded = f"values rounded by up to {self.rounding:.3g}"
+        return f"{said}\nentropy of positions and values {grouped(self.entropy)} B, {rounded}"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,26 +83,30 @@ class Written:
             "bytes": self.bytes,
             "dense_bytes": self.dense,
             "formats": self.kernels,
+            "entropy_bytes": self.entropy,
+            "largest_rounding": self.rounding,
         }
 
 
-def export_directory(run: Path, format: Format | Literal["best"] = "best", out: Path | None = None) -> Written:
+def export_directory(run: Path, format: Target = "best", out: Path | None = None, bits: int | None = None) -> Written:
     """Write the certified weights of a run in a format whose length is the number that `bytes` counts.
 
-    `best` takes the cheapest format for each kernel; the file is read back before it takes its name. Raises
-    `FileProblem`, P517 where the weights are not those that were certified.
+    `best` takes the cheapest format for each kernel; `coded` rounds their values to a grid of `bits` bits, 8 if left
+    out, and is the only one to do so. The file is read back before it takes its name. Raises `FileProblem`, P517 where
+    the weights are not those that were certified; ValueError for `bits` with another format.
     """
     certificate = certificate_of(run)
     table = _table(run / SHAPES)
     weights = run / WEIGHTS
     if sha256(weights) != certificate.weights_hash:
         raise FileProblem("P517", f"{weights} is not the file that was certified", f"`prune verify {run}` says more.")
-    target = out if out is not None else run / f"weights.{format}.safetensors"
+    name = "weights.coded" if format == "coded" else f"weights.{format}.safetensors"
+    target = out if out is not None else run / name
     if target.resolve() == weights.resolve():
         raise FileProblem("P511", f"{target} holds the certified weights", "Give another name with -o.")
-    done = export(weights, table, target, format)
+    done = export(weights, table, target, format, bits)
     kernels = {t.name: done.formats[t.name] for t in table.tensors if t.role == "weight"}
-    return Written(done.path, done.bytes, weights.stat().st_size, kernels)
+    return Written(done.path, done.bytes, weights.stat().st_size, kernels, done.rounding, done.entropy)
 
 
 def certificate_of(run: Path) -> Certificate:

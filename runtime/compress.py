@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from prunelang.compiler.graph import Feasible, Hit, Part, Project, ProjectBalls, Prox
+from prunelang.compiler.graph import Feasible, Part, Project, ProjectBalls, Prox
 from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, from_json
 from prunelang.runtime import kernels
 from prunelang.runtime.machine import Machine, NumericalFailure
@@ -27,7 +27,10 @@ def project(step: Project, m: Machine) -> None:
         terms = [(_factor(m, sign, level), m.view(n, part.tensors)) for sign, n, level in step.source.terms]
         kernels.combine_(out, terms)
         masks = m.view(step.support, part.tensors) if step.support else None
+        before = [t.clone() for t in out] if step.final else []
         project_part(part, out, masks, m, (id(step), i), m.levels[step.over] if step.over else 0.0)
+        if step.final:
+            m.cuts[part.labels] = kernels.relative_change(before, out)
 
 
 def project_part(
@@ -134,23 +137,6 @@ def apply_prox(step: Prox, m: Machine) -> None:
     if step.support:
         for mask, theta in zip(m.view(step.support, step.tensors), out, strict=True):
             torch.ne(theta, 0, out=mask)
-
-
-@torch.no_grad()
-def hit(step: Hit, m: Machine) -> None:
-    """The support is that of the projection of θ; d is the largest magnitude outside it; W ← soft(θ, d) inside."""
-    for i, part in enumerate(step.onto.parts):
-        theta = [t.detach().clone() for t in m.view(step.latent, part.tensors)]
-        masks = m.view(step.support, part.tensors)
-        project_part(part, theta, masks, m, (id(step), i))
-        latent = [t.detach() for t in m.view(step.latent, part.tensors)]
-        outside = [torch.where(mask, 0, t).abs().amax() for t, mask in zip(latent, masks, strict=True) if t.numel()]
-        d = float(torch.stack(outside).amax())
-        m.levels[step.level] = d
-        weights = m.view(step.of, part.tensors)
-        kernels.soft_(weights, latent, d)
-        for w, mask in zip(weights, masks, strict=True):
-            w.mul_(mask)
 
 
 def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, float, float]]:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from prunelang.compiler import schedule as clock
-from prunelang.compiler.graph import Batches, Descend, Latent, Optimizer, Quadratic
+from prunelang.compiler.graph import Batches, Descend, Latent, Optimizer, Penalty, Quadratic
 from prunelang.runtime import kernels
+from prunelang.runtime.coupling import Coupled
 from prunelang.runtime.machine import Criterion, Machine, NumericalFailure
+from prunelang.runtime.thresholds import handover
 
 COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
 DIVERGED = 1e4  # a mean loss this many times (1 + the loop's first) is divergence
@@ -33,10 +35,12 @@ class Descent:
         self.terms = [(x.weight, m.criterion(x)) for x in head.losses]
         self.losses: list[tuple[float, Criterion]] = []
         self.weighs_each_step = any(clock.clocks_of(x.weight) & {"step", "p"} for x in head.losses)
-        self.latents = [(m.values[m_of(m, name)], m.values[name]) for name in head.latents]
+        self.latents = [(m.values[m_of(m, name)], handover(name, m)) for name in head.latents]
         self.support = self._support(head)
         self._options(loop.optimizer)
         self._pull(head.quadratic)
+        self.penalties = [Relaxed(m, x) for x in head.penalties]
+        self.couplings = [Coupled(m, x) for x in head.couplings]
         self.total = torch.zeros((), dtype=torch.float64, device=self._device())
         self.count = 0
         self.first: float | None = None
@@ -89,6 +93,10 @@ class Descent:
     def begin_epoch(self) -> None:
         self.m.model.train()
         self._weigh()
+        for penalty in self.penalties:
+            penalty.weigh(self.m)
+        for coupling in self.couplings:
+            coupling.begin_epoch()
         self._set(self.each_epoch)
         self.total.zero_()
         self.count = 0
@@ -108,8 +116,11 @@ class Descent:
         self.total += detached
         self.count += 1
         self._closed_form()
-        self.optimizer.found_inf = kernels.not_finite(detached)  # type: ignore[attr-defined]  # read by fused kernels
+        masked = kernels.not_finite(detached)
+        self.optimizer.found_inf = masked  # type: ignore[attr-defined]  # read by fused kernels
         self.optimizer.step()
+        for coupling in self.couplings:
+            coupling.step(masked)
         self.optimizer.zero_grad(set_to_none=True)
         for weights, _ in self.latents:
             for w in weights:
@@ -136,12 +147,15 @@ class Descent:
                 kernels.subtract_(grads, constant)
             else:
                 kernels.add_pull_(grads, weights, constant, mu)
+        for penalty in self.penalties:
+            penalty.add(self.m)
+        for coupling in self.couplings:
+            coupling.add()
         if self.support is not None:
             weights, mask = self.support
             kernels.restrict_(kernels.gradients(weights), mask)
-        for weights, theta in self.latents:
-            for w, t in zip(weights, theta, strict=True):
-                t.grad = w.grad
+        for _, hand_over in self.latents:
+            hand_over()
 
     def end_epoch(self) -> None:
         """Read the mean loss of the epoch (the one wait of an epoch) and stop if it is not a number or explodes."""
@@ -160,6 +174,34 @@ class Descent:
         """Take the pull off the weight decay again, for optimisers that are kept."""
         for group in self.optimizer.param_groups:
             group["weight_decay"] = group.pop("own_decay", group["weight_decay"])
+
+
+class Relaxed:
+    """A penalty of the descent with the room that its gradient needs."""
+
+    def __init__(self, m: Machine, penalty: Penalty) -> None:
+        self.penalty = penalty
+        self.weights = m.values[penalty.of]
+        self.signs = [torch.empty_like(w.detach()) for w in self.weights]
+        self.decays = [torch.empty_like(s) for s in self.signs] if penalty.function == "drr" else []
+        schedule = penalty.schedule
+        self.moves = schedule is not None and bool(clock.clocks_of(schedule) & {"step", "p"})
+        self.alpha = 0.0
+
+    def weigh(self, m: Machine) -> None:
+        """The weight now: that of the level, or of the clocks."""
+        weight = self.penalty.weight
+        self.alpha = m.levels[weight] if isinstance(weight, str) else m.value(weight)
+
+    def add(self, m: Machine) -> None:
+        """Its gradient, onto those of the data terms."""
+        if self.moves:
+            self.weigh(m)
+        grads = kernels.gradients(self.weights)
+        if self.penalty.function == "drr":
+            kernels.add_drr_(grads, self.weights, self.signs, self.decays, self.alpha, self.penalty.beta)
+        else:
+            kernels.add_norm1_(grads, self.weights, self.signs, self.alpha)
 
 
 def require_finite(m: Machine, where: str) -> None:

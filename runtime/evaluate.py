@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunelang.compiler.graph import Loss
@@ -37,8 +39,8 @@ class Outcome:
 
     @property
     def exact(self) -> Fraction | None:
-        """For counts of predictions (accuracy, error), the exact ratio."""
-        return Fraction(int(self.total), self.count) if self.name in ("accuracy", "error") else None
+        """For counts: of predictions (accuracy, error) the exact ratio, of bytes their number."""
+        return Fraction(int(self.total), self.count) if self.name in ("accuracy", "error", "bytes") else None
 
 
 def criterion_of(loss: Loss, teachers: Mapping[str, nn.Module]) -> Criterion:
@@ -82,6 +84,31 @@ def measure(
     per_sample = split.targets[:1].numel() if function.name in ("accuracy", "error", "cross_entropy", "nll") else 1
     count = len(split) * per_sample
     return Outcome(function.name, function.split, float(total), count, data.digest(function.split), function.unit)
+
+
+@torch.no_grad()
+def each(
+    function: Measured, model: nn.Module, data: Dataset, teachers: Mapping[str, nn.Module], batch: int = BATCH
+) -> NDArray[np.float64] | None:
+    """The values whose mean is `measure`, one a sample, in float64: 0 and 1 for classes, means over the positions of a
+    sequence. None for a loss that is known as a mean over a batch only."""
+    split = data[function.split]
+    training = model.training
+    model.eval()
+    found: list[Tensor] = []
+    for start in range(0, len(split), batch):
+        x, y = split.inputs[start : start + batch], split.targets[start : start + batch]
+        if function.name == "distill":
+            arguments = dict(function.arguments)
+            wanted = teachers[str(arguments["teacher"])](x)
+            values = losses.distill_each(model(x), wanted, float(arguments["T"]))
+        elif function.name in losses.EACH:
+            values = losses.each(function.name, model(x), y)
+        else:
+            break
+        found.append(values.reshape(len(x), -1).mean(1).cpu())
+    model.train(training)
+    return torch.cat(found).numpy() if found else None
 
 
 def _summed(function: Measured, teachers: Mapping[str, nn.Module]) -> Criterion:

@@ -7,29 +7,46 @@ from functools import partial, singledispatch
 import torch
 
 from prunelang.compiler.graph import (
+    Aim,
     Ascend,
     Assign,
     Batches,
+    Bracket,
     Certify,
+    Evaluate,
+    Fill,
     Finish,
+    Forget,
     Hit,
+    KeepBest,
     Level,
     Materialize,
+    Observe,
+    Offset,
     Outer,
     Phase,
     Project,
     ProjectBalls,
     Prox,
+    Reach,
     Recalibrate,
     Record,
+    Restore,
+    Retain,
+    Search,
     Steer,
+    SteerGates,
+    SteerPenalty,
     Step,
+    Tabulate,
 )
-from prunelang.runtime import kernels, standalone
-from prunelang.runtime.compress import apply_prox, counts, hit, project, project_balls, require_feasible
+from prunelang.runtime import kernels, relaxed, standalone, stopping, thresholds
+from prunelang.runtime.compress import apply_prox, counts, project, project_balls, require_feasible
+from prunelang.runtime.coupling import steer_gates
 from prunelang.runtime.descent import Descent, require_finite
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
-from prunelang.runtime.prox.select import kth_magnitude
+from prunelang.runtime.pruning import bracket, reach
+from prunelang.runtime.search import observe, search
 
 
 def run(machine: Machine) -> None:
@@ -81,6 +98,7 @@ def _(step: Batches, m: Machine) -> None:
     m.clocks.update(epoch=0.0, step=0.0, p=start)
     descent = Descent(m, step, tuple(partial(execute, inner, m) for inner in step.body[1:]))
     done = epoch = 0
+    watched: list[float] = []
     while done < total:
         m.clocks["epoch"] = float(epoch)
         descent.begin_epoch()
@@ -100,6 +118,11 @@ def _(step: Batches, m: Machine) -> None:
             execute(inner, m)
         if m.stop():
             raise Interrupted
+        if step.until is not None and m.clocks["p"] >= step.until.since:
+            watched.append(m.levels[step.until.level])
+            if kernels.saturated(watched, step.until.window):
+                m.clocks["p"] = end
+                break
     descent.close()
 
 
@@ -137,34 +160,37 @@ def _(step: Prox, m: Machine) -> None:
     apply_prox(step, m)
 
 
-@execute.register
-def _(step: Materialize, m: Machine) -> None:
-    d = kernels.anchored(m.clocks["p"], m.courses[step.level], step.reach)
-    m.levels[step.level] = d
-    with torch.no_grad():
-        kernels.soft_(m.values[step.of], m.values[step.latent], d)
+execute.register(Aim)(thresholds.aim)
+execute.register(Fill)(thresholds.fill)
+execute.register(Hit)(thresholds.hit)
+execute.register(Materialize)(thresholds.materialize)
+execute.register(Offset)(thresholds.offset)
+execute.register(Retain)(thresholds.retain)
+execute.register(Steer)(thresholds.steer)
+execute.register(SteerPenalty)(relaxed.steer_penalty)
+execute.register(Tabulate)(thresholds.tabulate)
 
-
-@execute.register
-def _(step: Steer, m: Machine) -> None:
-    with torch.no_grad():
-        theta = [t.detach() for t in m.values[step.latent]]
-        q = float(kth_magnitude(theta, step.kappa + 1).value) if step.kappa < sum(t.numel() for t in theta) else 0.0
-    p, d = m.clocks["p"], m.levels[step.level]
-    last = m.steers.get(step.level, (p, q)) if p > 0 else (p, q)
-    m.courses[step.level] = kernels.steered(p, d, q, last, step.reach)
-    m.steers[step.level] = (p, q)
-
-
-@execute.register
-def _(step: Hit, m: Machine) -> None:
-    hit(step, m)
+execute.register(SteerGates)(steer_gates)
+execute.register(Evaluate)(stopping.evaluate)
+execute.register(Forget)(stopping.forget)
+execute.register(KeepBest)(stopping.keep_best)
+execute.register(Restore)(stopping.restore)
 
 
 @execute.register
 def _(step: Finish, m: Machine) -> None:
     execute(Assign(step.of, step.value), m)
     require_feasible(step.onto, m, step.of, step.support)
+
+
+@execute.register
+def _(step: Bracket, m: Machine) -> None:
+    bracket(step, m)
+
+
+@execute.register
+def _(step: Reach, m: Machine) -> None:
+    reach(step, m)
 
 
 @execute.register
@@ -188,8 +214,20 @@ def _(step: Record, m: Machine) -> None:
         ]
     if step.copy and step.of:
         event["distance"] = standalone.distance(m.values[step.of], m.values[step.copy])
-    event["levels"] = dict(m.levels)
+    event["levels"] = thresholds.history(m)
+    if step.what == "stage" and m.cuts:
+        event["cuts"] = {", ".join(labels): cut for labels, cut in m.cuts.items()}
     m.observe(event)
+
+
+@execute.register
+def _(step: Observe, m: Machine) -> None:
+    observe(step, m)
+
+
+@execute.register
+def _(step: Search, m: Machine) -> None:
+    search(step, m, execute)
 
 
 @execute.register

@@ -1,8 +1,9 @@
-"""`export`: the weights of a run in the formats dense, bitmask, csr or best, and back, bit for bit.
+"""`export`: the weights of a run in the formats dense, bitmask, csr or best, and back, bit for bit; or coded.
 
 What is written has the layout of `compiler.formats`, so its length is the number that `bytes(net)` counts: that is
 asserted on the file before it takes its name, and so is that reading it back gives the same tensors. Every file is a
-plain safetensors file; names and metadata alone say how to decode it.
+plain safetensors file; names and metadata alone say how to decode it. Only `coded` has a format of its own, and rounds
+the values of kernels (`runtime.coded`): what is read back are exactly the rounded ones.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from prunelang.compiler.formats import FORMATS, VERSION, Format, Layout, Part, header_bytes, layout
 from prunelang.compiler.shapes import ShapeTable, Tensor
+from prunelang.runtime.coded import BITS, decode, encode, is_coded, on_grid
 from prunelang.runtime.files import FileProblem, read, write_atomically
 from prunelang.runtime.weights import (
     Array,
@@ -30,6 +32,8 @@ from prunelang.runtime.weights import (
     widened,
 )
 
+Target: TypeAlias = Format | Literal["best", "coded"]
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -37,19 +41,28 @@ class Exported:
 
     path: Path
     bytes: int
-    formats: Mapping[str, Format]
+    formats: Mapping[str, str]
     predicted: int
+    rounding: float = 0.0  # the largest |w − ŵ| of a coded file
+    entropy: int | None = None  # of a coded file, what positions and values would take by their entropies, in bytes
 
 
-def export(weights_file: Path, table: ShapeTable, out: Path, format: Format | Literal["best"] = "best") -> Exported:
+def export(
+    weights_file: Path, table: ShapeTable, out: Path, format: Target = "best", bits: int | None = None
+) -> Exported:
     """Write the dense safetensors `weights_file` to `out` in `format`; `best` takes each kernel's cheapest.
 
-    Errors: `FileProblem` where the weights are not those of the network or `out` cannot be written; ValueError for a
-    format that does not exist.
+    `bits` is of `coded` alone: a value of a kernel is on a grid of so many bits, 8 if left out. Errors: `FileProblem`
+    where the weights are not those of the network or `out` cannot be written; ValueError for a format that does not
+    exist, and for bits that it does not have.
     """
-    if format not in (*FORMATS, "best"):
-        raise ValueError(f"unknown format {format!r}, expected one of {', '.join(FORMATS)} or best")
+    if format not in (*FORMATS, "best", "coded"):
+        raise ValueError(f"unknown format {format!r}, expected one of {', '.join(FORMATS)}, coded or best")
+    if bits is not None and format != "coded":
+        raise ValueError(f"`bits` is of the format coded alone, not of {format}")
     arrays = load_weights(weights_file, table)
+    if format == "coded":
+        return _coded(arrays, table, out, BITS if bits is None else bits)
     nnz = {n: int(np.count_nonzero(nonzero(a))) for n, a in arrays.items()}
     file = layout(table, arrays, format, nnz)
     predicted = file.nbytes(nnz)
@@ -67,12 +80,32 @@ def export(weights_file: Path, table: ShapeTable, out: Path, format: Format | Li
     return Exported(path, predicted, {s.tensor.name: s.format for s in file.stored}, predicted)
 
 
+def _coded(arrays: Arrays, table: ShapeTable, out: Path, bits: int) -> Exported:
+    done = encode(table, arrays, bits)
+
+    def check(path: Path) -> None:
+        raw = read(path)
+        if raw != done.content:
+            raise AssertionError(f"{out} is not what was written: the file system lost bytes")
+        found = decode(raw, path)[2]
+        for name, a in done.tensors.items():
+            if not np.array_equal(_bits(found[name]), _bits(a)) or found[name].shape != a.shape:
+                raise AssertionError(f"`{name}` does not come back from {out} as it was: a bug in prunelang")
+
+    path = write_atomically(out, done.content, check=check)
+    formats = {t.name: "coded" if on_grid(t) else "dense" for t in table.tensors}
+    return Exported(path, len(done.content), formats, len(done.content), done.rounding, done.entropy)
+
+
 def load_export(path: Path) -> dict[str, Array]:
     """The dense tensors of an exported file, in any format, by name; an alias stands beside its tensor.
 
     Errors: `FileProblem` P510, P512, P516.
     """
     raw = read(path)
+    if is_coded(raw):
+        _, tensors, values = decode(raw, path)
+        return {name: values[t.name] for t in tensors for name in (t.name, *t.aliases)}
     stored = parts(raw, path)
     metadata = file_metadata(raw)
     version = metadata.get("prunelang")

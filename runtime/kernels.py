@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from prunelang.compiler.thresholds import Shape, s_lats
+
 
 def gradients(weights: Sequence[Tensor]) -> list[Tensor]:
     """The gradients of the weights; 0 for a tensor that the loss does not reach, so that a pull still moves it."""
@@ -32,6 +34,31 @@ def subtract_(grads: list[Tensor], constant: list[Tensor]) -> None:
     torch._foreach_sub_(grads, constant)
 
 
+def add_norm1_(grads: list[Tensor], weights: list[Tensor], signs: list[Tensor], alpha: float) -> None:
+    """``g ← g + α·sign(w)``, the gradient of α‖w‖₁ with 0 at 0; `signs` is room of the shape of the weights."""
+    torch._foreach_copy_(signs, weights)
+    torch._foreach_sign_(signs)
+    torch._foreach_add_(grads, signs, alpha=alpha)
+
+
+def add_drr_(
+    grads: list[Tensor],
+    weights: list[Tensor],
+    signs: list[Tensor],
+    decays: list[Tensor],
+    alpha: float,
+    beta: float,
+) -> None:
+    """``g ← g + αβ·sign(w)·e^(−β|w|)``, the gradient of α·Σ(1 − e^(−β|w|)) with 0 at 0; `signs`, `decays` are room."""
+    torch._foreach_copy_(signs, weights)
+    torch._foreach_copy_(decays, weights)
+    torch._foreach_abs_(decays)
+    torch._foreach_mul_(decays, -beta)
+    torch._foreach_exp_(decays)
+    torch._foreach_sign_(signs)
+    torch._foreach_addcmul_(grads, signs, decays, value=alpha * beta)
+
+
 def restrict_(grads: list[Tensor], support: list[Tensor]) -> None:
     """``g ← g ⊙ m``: with fresh moments, weights outside the support stay exactly 0."""
     torch._foreach_mul_(grads, support)
@@ -41,6 +68,112 @@ def soft_(out: Sequence[Tensor], theta: Sequence[Tensor], d: float) -> None:
     """``out ← sign(θ)(|θ| − d)₊`` in one pass; exactly 0 where ``|θ| ≤ d``."""
     for w, t in zip(out, theta, strict=True):
         torch.ops.aten.softshrink.out(t, d, out=w)
+
+
+def soft_by_(out: Sequence[Tensor], theta: Sequence[Tensor], d: Tensor) -> None:
+    """The same with a threshold for each tensor, known to the device alone."""
+    for w, t, own in zip(out, theta, d.unbind(), strict=True):
+        torch.clamp(t, -own, own, out=w)
+        torch.sub(t, w, out=w)
+
+
+def own_thresholds(s: Tensor, level: float, budget: bool) -> Tensor:
+    """``d = level·σ(s)``, one for each tensor; ``level·eˢ`` where a budget sets the level."""
+    shares: Tensor = (torch.exp if budget else torch.sigmoid)(s.detach())
+    return shares * level
+
+
+def hand_over_(theta: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Identity backward: the gradient with respect to W is the latent's."""
+    for t, w in zip(theta, weights, strict=True):
+        t.grad = w.grad
+
+
+def differentiate_(theta: Sequence[Tensor], s: Tensor, weights: Sequence[Tensor], d: Tensor, budget: bool) -> None:
+    """Exact backward of ``W_l = sign(θ_l)(|θ_l| − d_l)₊`` with d = σ(s), g the gradient with respect to W.
+
+    ``∂L/∂θ = g ⊙ 1[W ≠ 0]`` and ``∂L/∂s_l = −σ′ Σ_(W_l ≠ 0) sign(θ) g`` with σ′ = d(1 − d). Along a `budget`, d ∝ eˢ
+    has slope d, and the sum of ∂L/∂s comes off in proportion to how many weights each tensor keeps.
+    """
+    signs = [w.detach().sign() for w in weights]
+    kept = torch._foreach_mul(gradients(weights), signs)
+    slope = -(d if budget else d * (1.0 - d)) * torch.stack([k.sum() for k in kept])
+    if budget:
+        share = torch.stack([sign.abs().sum() for sign in signs])
+        slope -= slope.sum() * share / share.sum().clamp_min(1.0)
+    s.grad = slope
+    torch._foreach_mul_(kept, signs)
+    for t, k in zip(theta, kept, strict=True):
+        t.grad = k
+
+
+def relative(theta: Sequence[Tensor], s: Tensor) -> list[Tensor]:
+    """``|θ_l|·e^(−s_l)``: an entry stays under d = level·eˢ if and only if this is not above the level."""
+    shares = torch.exp(-s.detach()).unbind()
+    return [t.detach().abs() * r for t, r in zip(theta, shares, strict=True)]
+
+
+def offset_(theta: Sequence[Tensor], weights: Sequence[Tensor], d: float, above: float) -> None:
+    """``θ ← sign(W)(|W| + d)`` where |W| > above, W elsewhere; d ≤ above keeps what is elsewhere under d."""
+    for t, w in zip(theta, weights, strict=True):
+        t.copy_(torch.where(w.abs() > above, w + d * w.sign(), w))
+
+
+def relative_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """``‖after − before‖/‖before‖``, 0 of nothing; read once, at the end of a stage."""
+    pairs = list(zip(before, after, strict=True))
+    moved = math.fsum(float((a.detach() - b).double().square().sum()) for b, a in pairs)
+    length = math.fsum(float(b.double().square().sum()) for b, _ in pairs)
+    return math.sqrt(moved / length) if length else 0.0
+
+
+def largest_change(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    """``max |after − before|``; of a projection onto counts, the largest magnitude that it removes."""
+    pairs = ((b.detach(), a) for b, a in zip(before, after, strict=True) if b.numel())
+    return max((float((a - b).abs().max()) for b, a in pairs), default=0.0)
+
+
+def pace(optimizer: torch.optim.Optimizer, weights: Sequence[Tensor]) -> float:
+    """How far a weight goes in a step per unit of a constant gradient: ``lr/(1 − momentum)``, under Adam's methods
+    ``lr/(rms of √v̂ + ε)`` over the weights."""
+    group = next(g for g in optimizer.param_groups if any(w is weights[0] for w in g["params"]))
+    if "momentum" in group:
+        return float(group["lr"] / (1.0 - group["momentum"]))
+    moments = [optimizer.state[w] for w in weights]
+    total = math.fsum(float(s["exp_avg_sq"].double().sum()) for s in moments)
+    steps = float(moments[0]["step"])
+    mean = total / sum(w.numel() for w in weights) / (1.0 - group["betas"][1] ** steps)
+    return float(group["lr"] / (math.sqrt(mean) + group["eps"]))
+
+
+MOST_RISE, MOST_FALL = math.log(3.0), math.log(2.0)  # of the weight of a penalty, in an epoch
+
+
+NEAR = 4.0  # times the residue: from here on a cut that grows with α is trembling around 0
+
+
+def raised(alpha: float, before: float, cut: float, last: float, residue: float, epochs: float) -> float:
+    """``α·exp(clip(ln(c/c₋) − ln(r/c)/n))``: more while the cut c falls too slowly to be r in n epochs, else less.
+
+    Back to `before`, the α of an epoch ago, where c is near r and did not fall although α rose.
+    """
+    if alpha > before and last <= cut and last < NEAR * residue:
+        return before
+    least = 1e-12
+    now, before, target = (math.log(max(x, least)) for x in (cut, last, residue))
+    missing = (now - before) - (target - now) / max(epochs, 1.0)
+    return alpha * math.exp(min(MOST_RISE, max(-MOST_FALL, missing)))
+
+
+def first_weight(change: float, slope: float, pace: float, steps: float) -> float:
+    """The α whose gradient, `slope` per unit at 0, moves a weight by `change` in so many steps; 0 at a pace of 0."""
+    way = slope * pace * steps
+    return change / way if way > 0.0 else 0.0
+
+
+def epochs_left(p: float, epoch: int, reach: float) -> float:
+    """Epochs from the end of this one, at p, until p = reach; 1 at least."""
+    return max(1.0, (reach - p) * (epoch + 1) / p)
 
 
 def not_finite(loss: Tensor) -> Tensor:
@@ -64,12 +197,6 @@ def combine_(out: Sequence[Tensor], terms: Sequence[tuple[float, Sequence[Tensor
             o.add_(x[i], alpha=c)
 
 
-def s_lats(x: float) -> float:
-    """The shape f(x) = x + sin(πx)/π on [0, 1], constant outside: Δf ∝ 1 + cos πx, as a cosine step size falls."""
-    x = min(1.0, max(0.0, x))
-    return x + math.sin(math.pi * x) / math.pi
-
-
 def steered(p: float, d: float, q: float, last: tuple[float, float], reach: float) -> tuple[float, float, float, float]:
     """The course of a threshold until the next steer, ``(p₀, d₀, target, span)`` for `anchored`.
 
@@ -82,13 +209,44 @@ def steered(p: float, d: float, q: float, last: tuple[float, float], reach: floa
     return (p, d, q + max(0.0, q - q_last), max(p - p_last, 1e-12))
 
 
-def anchored(p: float, course: tuple[float, float, float, float], reach: float) -> float:
+def anchored(p: float, course: tuple[float, float, float, float], reach: float, shape: Shape = s_lats) -> float:
     """The threshold at p: ``d₀ + (q − d₀)(f(p/r) − f(p₀/r))/(1 − f(p₀/r))`` before reach, then linear over the span."""
     p0, d0, q, span = course
     if p0 >= reach:
         return d0 + (q - d0) * min(1.0, (p - p0) / span)
-    f, f0 = s_lats(p / reach), s_lats(p0 / reach)
+    f, f0 = shape(p / reach), shape(p0 / reach)
     return d0 + (q - d0) * (f - f0) / (1.0 - f0) if f0 < 1.0 else q  # f reaches 1 a few roundings before p = r
+
+
+def saturated(history: Sequence[float], window: int) -> bool:
+    """Whether a loss has stopped to fall: over the last `window` values, ``mean₁ − mean₂ ≤ min(std₁, std₂) + 1e-10``.
+
+    1 and 2 are the two halves (the second has the odd one), smoothed with an Epanechnikov kernel; std is that of what
+    smoothing takes away. False while there are fewer values.
+    Efficient compression of neural networks and datasets, arXiv 2505.17469.
+    """
+    last = history[len(history) - window :]
+    if len(history) < window:
+        return False
+    (mean_1, std_1), (mean_2, std_2) = smoothed(last[: window // 2]), smoothed(last[window // 2 :])
+    return mean_1 - mean_2 <= min(std_1, std_2) + 1e-10
+
+
+def smoothed(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of the values after smoothing, and the standard deviation of what smoothing takes away.
+
+    The smooth value at i is the average of the neighbours j with weights ``1 − ((i − j)/h)²`` where that is positive,
+    with the bandwidth ``h = 1 + n/2``.
+    """
+    n = len(values)
+    h = 1.0 + n / 2.0
+    smooth = []
+    for i in range(n):
+        weights = [max(0.0, 1.0 - ((i - j) / h) ** 2) for j in range(n)]
+        smooth.append(sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights))
+    rough = [v - s for v, s in zip(values, smooth, strict=True)]
+    center = sum(rough) / n
+    return sum(smooth) / n, math.sqrt(sum((r - center) ** 2 for r in rough) / n)
 
 
 NEWTON_STEPS = 8  # of the threshold of an ℓ1 ball; what they leave over is met by a factor

@@ -43,6 +43,7 @@ class Measurement:
     samples: int | None = None
     statement: str = ""  # confidence, in words
     confirmed: bool | None = None  # result of a one-sided test, where there is one; it can only make things stricter
+    split: str | None = None  # where it was measured, if not on the split that the constraint names: `certify`
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def line_of(constraint: Constraint, stored: Stored, spec: str, given: Given) -> 
         price_spread=None if price is None else price.spread,
         projection=given.projection,
         base=None if given.base is None or not isinstance(constraint.set, Relative) else written(given.base),
-        split=_split(function),
+        split=_split(function) if m is None or m.split is None else m.split,
         split_hash=None if m is None else m.split_hash,
         samples=None if m is None else m.samples,
         statement="" if m is None else m.statement,

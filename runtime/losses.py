@@ -56,3 +56,29 @@ def summed(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     if name == "mse":
         return mse(outputs.to(torch.float64), targets) * len(outputs)
     raise KeyError(name)
+
+
+EACH = frozenset({"accuracy", "error", "cross_entropy", "nll", "mse"})
+
+
+def each(name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """A metric prediction by prediction, in float64, the samples in the first dimension."""
+    if name in ("accuracy", "error"):
+        right = outputs.argmax(-1) == targets
+        return (right if name == "accuracy" else ~right).to(torch.float64)
+    if name in ("cross_entropy", "nll"):
+        flat = F.cross_entropy(outputs.flatten(0, -2), targets.flatten(), reduction="none").to(torch.float64)
+        return flat.view(targets.shape) / (math.log(2.0) if name == "nll" else 1.0)
+    if name == "mse":
+        if not targets.is_floating_point():
+            targets = F.one_hot(targets, outputs.shape[-1])
+        wide = outputs.to(torch.float64)
+        return (wide - targets.to(torch.float64).view_as(wide)).square()
+    raise KeyError(name)
+
+
+def distill_each(outputs: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`distill` prediction by prediction, in float64."""
+    log_p = F.log_softmax(outputs.to(torch.float64) / temperature, -1)
+    q = F.softmax(teacher.to(torch.float64) / temperature, -1)
+    return F.kl_div(log_p, q, reduction="none").sum(-1) * temperature**2

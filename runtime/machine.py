@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunelang.compiler import schedule as clock
@@ -17,6 +19,7 @@ from prunelang.compiler.graph import (
     Dual,
     Feasible,
     Finish,
+    Gates,
     Graph,
     Latent,
     Level,
@@ -24,10 +27,16 @@ from prunelang.compiler.graph import (
     Optimizer,
     Rest,
     Support,
+    TrainedLevel,
     Weights,
     walk,
 )
 from prunelang.compiler.graph.base import State
+from prunelang.compiler.problem import Measured
+
+if TYPE_CHECKING:
+    from prunelang.runtime.evaluate import Outcome
+    from prunelang.runtime.standalone import Best
 
 Event = Mapping[str, Any]
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (outputs, inputs, targets) → a scalar, mean over predictions
@@ -36,9 +45,16 @@ Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (outputs, inputs, targ
 class Feed(Protocol):
     """Batches of the train split in an order that depends on the seed and the epoch alone."""
 
+    seed: int
+
     def __len__(self) -> int: ...
 
     def epoch(self, index: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+
+def unmeasured(function: Measured) -> Any:
+    """What a machine without data says when something is to be measured."""
+    raise LookupError(f"this machine has no data to measure `{function.name}` on")
 
 
 class NumericalFailure(Exception):
@@ -62,11 +78,15 @@ class Machine:
     feed: Feed
     criterion: Callable[[Loss], Criterion]
     observe: Callable[[Event], None] = lambda event: None
+    measure: Callable[[Measured], Outcome] = unmeasured  # on the network as it is now
+    each: Callable[[Measured], NDArray[np.float64] | None] = unmeasured  # the same, a value for each sample
     stop: Callable[[], bool] = lambda: False
     values: dict[str, list[Tensor]] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
     courses: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)  # of steered levels
     steers: dict[str, tuple[float, float]] = field(default_factory=dict)  # (p, q) at the last steer, by level
+    tables: dict[str, list[float]] = field(default_factory=dict)  # sums over the steps of a loop
+    cuts: dict[tuple[str, ...], float] = field(default_factory=dict)  # ‖ΔW‖/‖W‖ of the last hit, by constraint labels
     optimizers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     clocks: dict[str, float] = field(default_factory=lambda: {"k": 0.0, "epoch": 0.0, "step": 0.0, "p": 0.0})
     stage_span: tuple[float, float] = (0.0, 1.0)  # of p, covered by the inner loop under way
@@ -76,7 +96,13 @@ class Machine:
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
     multipliers: dict[str, float] = field(default_factory=dict)  # of norm balls, in loss per unit of budget
     cache: dict[tuple[int, int], Any] = field(default_factory=dict)  # projections by step and part, with warm starts
+    best: dict[str, Best] = field(default_factory=dict)  # by snapshot
+    best_after: dict[str, float] = field(default_factory=dict)  # how many epochs each is into its loop
     good: dict[str, Tensor] = field(default_factory=dict)  # the network at the last good boundary
+    entering: dict[str, Tensor] = field(default_factory=dict)  # the network that `base` speaks of, on the host
+    bases: dict[tuple[str, str], float] = field(default_factory=dict)  # value of `base` by constraint and split
+    starts: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # the same, a value a sample
+    short: dict[str, float] = field(default_factory=dict)  # floors that the network entering a search misses: its value
 
     def __post_init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -96,13 +122,18 @@ class Machine:
         match node:
             case Weights() | Rest() | Buffers():
                 self.values[node.name] = [self.tensors[t] for t in node.tensors]
-            case Copy() | Latent():
+            case Copy() | Gates() | Latent():
                 self.values[node.name] = [torch.zeros_like(w.detach()) for w in self.values[node.of]]
                 if isinstance(node, Latent):
                     for theta in self.values[node.name]:
                         theta.requires_grad_(True)
             case Dual():
-                self.values[node.name] = [torch.zeros_like(w.detach()) for w in self.values[node.like]]
+                shaped = (w.detach() for w in self.values[node.like])
+                zeros = [torch.zeros_like(w) if node.each == "entry" else w.new_zeros(()) for w in shaped]
+                self.values[node.name] = zeros
+            case TrainedLevel():
+                first = self.values[node.of][0].detach()
+                self.values[node.name] = [first.new_zeros(len(self.values[node.of])).requires_grad_(True)]
             case Support():
                 self.values[node.name] = [torch.ones_like(w, dtype=torch.bool) for w in self.values[node.of]]
             case Level():

@@ -7,6 +7,7 @@ table and the constraint decide. What has no recount here is said to have none; 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -20,6 +21,7 @@ from prunelang.compiler.problem import (
     Function,
     GroupCount,
     Interval,
+    Measured,
     Relative,
     Structural,
     VectorNorm,
@@ -54,11 +56,23 @@ def recount(constraint: Constraint, stored: Stored, base: Fraction | None = None
         kept = value_of(function, stored, "kept positions", plain) if counts and lower is not None else None
         value = kept if upper is None and kept is not None else value_of(function, stored, "non-zero values", plain)
         counted = ("kept positions" if value is kept else "non-zero values") if counts else "stored values"
-        return decided(Outcome(_relation(lower, upper), counted, lower, upper, value, kept))
+        outcome = decided(Outcome(_relation(lower, upper), counted, lower, upper, value, kept))
+        return _described(function, stored, outcome)
     except NotRecounted as reason:
         return Outcome(relation_of(constraint), "", remark=f"there is no recount of {reason}")
     except Contradiction as reason:
         return Outcome(relation_of(constraint), "", satisfied=False, remark=str(reason))
+
+
+def _described(function: Function, stored: Stored, outcome: Outcome) -> Outcome:
+    """Of a coded file that fits, also its entropy and what its values lost."""
+    if not (isinstance(function, Measured) and function.name == "bytes" and outcome.satisfied):
+        return outcome
+    from prunelang.runtime.coded import coded  # the codec is needed for the length of its files alone
+
+    file = coded(function, stored.table, stored.arrays)
+    said = f"entropy of positions and values {file.entropy} B; values rounded by up to {file.rounding:.3g}"
+    return replace(outcome, remark=said)
 
 
 def limits(constraint: Constraint, base: Fraction | None) -> tuple[Fraction | None, Fraction | None]:
@@ -97,6 +111,10 @@ def value_of(function: Function, stored: Stored, which: Positions, plain: bool =
         case GroupCount(tensors=tensors, by=by):
             masks = [stored.mask(n, which) for n in dict.fromkeys(map(stored.name, tensors))]
             return Value.exact(sum(int(np.count_nonzero(grouped(m, by).any(axis=1))) for m in masks))
+        case Measured(name="bytes"):  # structural where it is of coded bytes: the file is made of the stored values
+            from prunelang.runtime.coded import coded
+
+            return Value.exact(len(coded(function, stored.table, stored.arrays).content))
         case VectorNorm():
             return _norm(function, stored).to_power(function.power)
         case Affine(terms=terms, constant=constant):

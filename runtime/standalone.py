@@ -10,7 +10,7 @@ import ctypes
 import gzip
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -92,6 +92,13 @@ def without_validation(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[Ten
     """Train without the `count` samples, drawn by class, that are kept for validation."""
     index = (~_stratified(y, len(y), count, seed)).nonzero().flatten()
     return x.index_select(0, index), y.index_select(0, index)
+
+
+def cut_validation(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The rest, and `count` samples drawn by class."""
+    chosen = _stratified(y, len(y), count, seed)
+    rest, cut = (~chosen).nonzero().flatten(), chosen.nonzero().flatten()
+    return (x.index_select(0, rest), y.index_select(0, rest)), (x.index_select(0, cut), y.index_select(0, cut))
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,10 +225,56 @@ def vector_norm(tensors: Sequence[Tensor], order: float) -> float:
     return float(torch.linalg.vector_norm(torch.cat([t.detach().flatten().double() for t in tensors]), order))
 
 
+def relaxed(tensors: Sequence[Tensor], function: str, beta: float) -> float:
+    """``Σ(1 − e^(−β|w|))`` for drr, ``Σ|w|`` for norm1, summed in float64."""
+    total = 0.0
+    for t in tensors:
+        size = t.detach().double().abs()
+        total += float((size if function == "norm1" else -torch.expm1(-beta * size)).sum())
+    return total
+
+
 def distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
     """``‖a − b‖₂``, summed in float64."""
     pairs = zip(first, second, strict=True)
     return math.sqrt(sum(float((a.detach().double() - b.detach().double()).square().sum()) for a, b in pairs))
+
+
+class Best:
+    """The best state that a loop has passed through: a copy of its tensors, and of its levels."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors = tensors
+        self.copies: list[Tensor] = []
+        self.score = (math.inf, math.inf)
+        self.levels: tuple[float, ...] = ()
+
+    @torch.no_grad()
+    def offer(self, score: tuple[float, float], levels: tuple[float, ...] = ()) -> bool:
+        """Keep the state as it is if its score, (miss of the floors, loss), is lower than the one kept."""
+        if not (math.isfinite(score[1]) and score < self.score):
+            return False
+        self.score, self.levels = score, levels
+        if not self.copies:
+            self.copies = [torch.empty_like(t) for t in self.tensors]
+        for copy, t in zip(self.copies, self.tensors, strict=True):
+            copy.copy_(t)
+        return True
+
+    @torch.no_grad()
+    def restore(self, levels: tuple[float, ...] = ()) -> tuple[float, ...]:
+        """Go back to the state kept, and its levels; without one, nothing changes."""
+        if not self.copies:
+            return levels
+        for copy, t in zip(self.copies, self.tensors, strict=True):
+            t.copy_(copy)
+        return self.levels
+
+
+def miss(value: float, relation: str, bound: float) -> float:
+    """By how much a value misses its bound, in units of the bound; 0 where it holds, ∞ for a value that is none."""
+    gap = bound - value if relation == "≥" else value - bound
+    return math.inf if math.isnan(gap) else max(0.0, gap) / max(abs(bound), 1e-12)
 
 
 @torch.no_grad()
@@ -233,3 +286,15 @@ def measured(net: nn.Module, name: str, x: Tensor, y: Tensor) -> float:
         total += summed(name, net(x[start : start + 1024]), y[start : start + 1024])
     net.train()
     return float(total) / (len(x) if name == "mse" else y.numel())
+
+
+@torch.no_grad()
+def averaged(net: nn.Module, loss: Callable[[Tensor, Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+    """A data term over a whole split, in evaluation mode: the mean of its means over batches, by their sizes."""
+    net.eval()
+    total = torch.zeros((), dtype=torch.float64, device=x.device)
+    for start in range(0, len(x), 1024):
+        inputs, targets = x[start : start + 1024], y[start : start + 1024]
+        total += loss(net(inputs), inputs, targets).to(torch.float64) * len(inputs)
+    net.train()
+    return float(total) / len(x)

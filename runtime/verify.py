@@ -179,7 +179,9 @@ def _given(line: Line) -> Given:
     """What a line states beyond any recount. Raises ValueError where that cannot be meant."""
     measured = None
     if line.kind == "measured" and line.got is not None:
-        measured = Measurement(number(line.got), line.split_hash, line.samples, line.statement, line.confirmed)
+        measured = Measurement(
+            number(line.got), line.split_hash, line.samples, line.statement, line.confirmed, _half(line)
+        )
     price = None
     if line.price is not None:
         if line.price_kind is None:
@@ -190,6 +192,11 @@ def _given(line: Line) -> Given:
         if gap is None or (gap[1] and number(int(gap[1]) if gap[1].isdecimal() else gap[1]) <= 0):
             raise ValueError(f"it states the projection {line.projection!r}, neither exact nor a gap")
     return Given(measured, None if line.base is None else number(line.base), price, line.projection)
+
+
+def _half(line: Line) -> str | None:
+    """`certify`, where the line says that it was measured there: the half of validation that nothing else read."""
+    return line.split if line.split == "certify" else None
 
 
 def _outcome(line: Line) -> Finding:

@@ -21,8 +21,8 @@ _EXAMPLES = (*_CORPUS, *(f.read_text("utf-8") for f in sorted(GOLDEN.parent.pare
 _LEXEME = re.compile(r'\s+|#[^\n]*|"[^"\n]*"|[^\W\d]\w*|\d[\w.]*|[≤≥<>=]+|.')
 _TOKEN = re.compile(r"\s+|\w+|[^\w\s]")
 _WORDS = (
-    "language model data freeze let param minimize maximize subject to s.t. pretrain finetune solve report with for "
-    "until from in except forall true false frozen minimizing auto base train validation test pi epoch step k p lr "
+    "language model data freeze let param minimize maximize subject to s.t. pretrain finetune solve prune report with "
+    "for until from in except forall true false frozen minimizing auto base train validation test pi epoch step k p lr "
     "net weights layers lc sgd sum norm0 norm2 ∀ ∈ Σ_{ ‖ ‖₀ ‖₂² ‖∞ ≤ ≥ <= >= + - * · × / ^ | = : , . ( ) [ ] { } # "
     '\n \t " 0 1 5% 30 MMACs 1e-4 20 epochs 9e999 12345678901234567890 || ||_0 ∑ ⋅ ÷ ** == != < > ; // “ ” ² ₂ ½ κ µ \\'
 )

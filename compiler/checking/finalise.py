@@ -129,10 +129,12 @@ def measured(problem: Problem, report: Iterable[ReportPlan]) -> list[tuple[Measu
 
 
 def reads_validation(problem: Problem, stages: Iterable[StagePlan], report: Iterable[ReportPlan]) -> bool:
-    """Whether a constraint, a stopping test or a report reads the validation split."""
+    """Whether a constraint, a stopping test, a pruner or a report reads the validation split."""
     if any(f.split == "validation" for f, _ in measured(problem, report)):
         return True
-    return any(s.until is not None and s.until.split == "validation" for s in stages)
+    read = {s.until.split for s in stages if s.until is not None}
+    read |= {split for s in stages if s.pruner is not None for split in s.pruner.splits}
+    return "validation" in read
 
 
 def tasks_fit(world: World, problem: Problem, facts: DataFacts) -> None:

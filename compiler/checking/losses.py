@@ -25,7 +25,7 @@ def default_losses(world: World, problem: Problem) -> tuple[Term, ...]:
     objective = problem.objective.terms
     found = [_signed(t, sign) for t in objective if is_data_term(world, t.function)]
     found += [
-        Term(ONE, Measured("nll", "train", (), "bits"), t.span, t.text)
+        Term(ONE, Measured("nll", "train", (), "bits"), t.span, "nll(net)")
         for t in objective
         if _names(t.function, "description_length")
     ]

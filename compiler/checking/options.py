@@ -1,4 +1,4 @@
-"""Options of solvers and optimizers, read through their facts: kinds, ranges, clocks, members."""
+"""Options of solvers, optimizers and pruners, read through their facts: kinds, ranges, clocks, members."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from prunelang.compiler.checking.values import Amount, Flag, Wrong, kind_of
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.optimizers import OPTIMIZERS
 from prunelang.compiler.options import OptionFacts, Options, facts
+from prunelang.compiler.pruners.base import pruners
 from prunelang.compiler.schedule import Schedule, clocks_of
 from prunelang.compiler.solvers.base import solvers
 from prunelang.dsl.diagnostics import did_you_mean
@@ -99,11 +100,12 @@ def _all(known: dict[str, OptionFacts]) -> str:
 
 def _unknown(world: World, model: type[Options], known: dict[str, OptionFacts], argument: Argument) -> None:
     assert argument.name is not None
-    others: dict[str, type[Options]] = {**OPTIMIZERS, **solvers()}
+    others: dict[str, type[Options]] = {**OPTIMIZERS, **solvers(), **pruners()}
     owners = [word for word, other in others.items() if other is not model and argument.name in other.model_fields]
     hint = did_you_mean(argument.name, known)
     if hint is None and owners:
-        hint = f"it is an option of {' and '.join(f'`{o}`' for o in owners)}"
+        *most, last = (f"`{o}`" for o in owners)
+        hint = f"it is an option of {', '.join(most)} and {last}" if most else f"it is an option of {last}"
     shown = to_unicode(argument.name)
     world.report.error(
         "P403", argument.span, f"`{model.word}` has no option `{shown}`", hint=hint, notes=(_all(known),)

@@ -17,7 +17,7 @@ What = Literal["model", "data", "let", "param"]
 
 STATEMENT_WORDS: Final = (
     "language", "model", "data", "freeze", "let", "param", "minimize", "maximize", "subject", "pretrain", "finetune",
-    "solve", "report",
+    "solve", "prune", "report",
 )  # fmt: skip
 CLAUSE_WORDS: Final = ("with", "for", "until", "from", "in", "except", "forall", "true", "false")
 CONSTANTS: Final = ("base", "pi", "dense", "auto")

@@ -19,12 +19,14 @@ from prunelang.compiler.functions import TESTS
 from prunelang.compiler.optimizers import OPTIMIZERS, Adam, Optimizer
 from prunelang.compiler.plan import Duration, StagePlan, Until
 from prunelang.compiler.problem import Problem, Term
+from prunelang.compiler.pruners.base import pruners
+from prunelang.compiler.reversed import forward
 from prunelang.compiler.schedule import clocks_of, constant
 from prunelang.compiler.solvers.base import Solver, solvers
 from prunelang.dsl.diagnostics import did_you_mean
 from prunelang.dsl.names import to_unicode
 from prunelang.dsl.spans import Span
-from prunelang.dsl.tree import Call, Expr, Name, Node, Solve, Stage
+from prunelang.dsl.tree import Call, Expr, Name, Node, Prune, Solve, Stage
 
 PREFERRED: Final = ("lc", "ista", "admm")
 """What `solve auto` tries first, in this order; any other solver follows by name."""
@@ -54,7 +56,8 @@ def solving(world: World, node: Solve, at: int) -> Solving | None:
     where = named.span if isinstance(named, Name) else function_span(named)
     model = known.get(word)
     if model is None:
-        near = did_you_mean(word, [*known, "auto"])
+        pruner = f"`{word}` is a pruner: write `prune {word}(…)`" if word in pruners() else None
+        near = pruner or did_you_mean(word, [*known, "auto"])
         note = f"the solvers are {', '.join(f'`{s}`' for s in known)}, or `auto`"
         world.report.error("P401", where, f"there is no solver `{to_unicode(word)}`", hint=near, notes=(note,))
         return None
@@ -136,6 +139,7 @@ def training(world: World, node: Stage, target: Goal | None) -> StagePlan | None
     until = _until(world, node.until)
     if losses is None or duration is None or optimizer is None or isinstance(until, Wrong):
         return None
+    _window(world, until, duration, node)
     return StagePlan(node.kind, losses, optimizer, duration, until, span=node.span)
 
 
@@ -161,7 +165,26 @@ def solve_stage(world: World, found: Solving, target: Goal | None) -> StagePlan 
     until = _until(world, node.until)
     if target is None or solver is None or duration is None or optimizer is None or isinstance(until, Wrong):
         return None
-    return StagePlan("solve", target.losses, optimizer, duration, until, solver, because, node.span)
+    if not outer:
+        _window(world, until, duration, node)
+    return StagePlan("solve", target.losses, optimizer, duration, until, solver, because=because, span=node.span)
+
+
+def pruning(world: World, node: Prune, target: Goal | None) -> StagePlan | None:
+    """`prune`: a method that removes weights, and trains nothing."""
+    known, named = pruners(), node.method
+    model = known.get(named.function)
+    if model is None:
+        solver = f"`{named.function}` is a solver: write `solve {named.function}(…)`"
+        hint = solver if named.function in solvers() else did_you_mean(named.function, known)
+        note = f"the methods are {', '.join(f'`{p}`' for p in known)}"
+        message = f"there is no method `{to_unicode(named.function)}` to prune by"
+        world.report.error("P440", function_span(named), message, hint=hint, notes=(note,))
+        return None
+    pruner = read_options(world, model, named, Available({}, {}))
+    if target is None or pruner is None:
+        return None
+    return StagePlan("prune", target.losses, Adam(), Duration(constant(1), "epochs"), pruner=pruner, span=node.span)
 
 
 def choose(problem: Problem) -> tuple[Solver, str]:
@@ -173,7 +196,7 @@ def choose(problem: Problem) -> tuple[Solver, str]:
         if any(f.is_required() for f in known[word].model_fields.values()):
             continue
         candidate = known[word]()
-        reasons = [r.reason for r in candidate.refusals(problem)]
+        reasons = [r.reason for r in candidate.refusals(forward(problem))]
         if not reasons:
             before = "; ".join(f"`{w}` was passed over: {why}" for _, w, why in refused)
             what = _in_words(problem)
@@ -295,15 +318,32 @@ def _until(world: World, node: Call | None) -> Until | Wrong | None:
     return Until(signature.name, bound, split)
 
 
+def _window(world: World, until: Until | None, duration: Duration, node: Stage | Solve) -> None:
+    """A test that looks at more epochs than there are."""
+    if until is None or node.until is None or duration.unit != "epochs" or clocks_of(duration.value):
+        return
+    window, length = until.arguments.get("window"), exactly(duration.value, {})
+    if window is not None and window > length:
+        message = f"the window of {window} epochs is longer than the stage, which has {float(length):g}"
+        hint = "nothing ends this stage early; its best epoch is restored all the same"
+        world.report.warning("P441", node.until.span, message, hint=hint)
+
+
 # ── order ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def in_order(world: World, stages: Iterable[Node]) -> None:
-    """No `pretrain` after a `solve`."""
-    solved = False
+    """No `pretrain` after a `solve` or a `prune`."""
+    before = ""
     for node in stages:
         if isinstance(node, Solve):
-            solved = True
-        elif isinstance(node, Stage) and node.kind == "pretrain" and solved:
-            message = "`pretrain` cannot follow `solve`: it would leave the constraints behind"
-            world.report.error("P408", node.span, message, hint="`finetune` trains on and keeps the constraints")
+            before = "solve"
+        elif isinstance(node, Prune):
+            before = before or "prune"
+        elif isinstance(node, Stage) and node.kind == "pretrain" and before:
+            left, keeps = {
+                "solve": ("leave the constraints behind", "trains on and keeps the constraints"),
+                "prune": ("bring back what was pruned", "trains the weights that are left"),
+            }[before]
+            message = f"`pretrain` cannot follow `{before}`: it would {left}"
+            world.report.error("P408", node.span, message, hint=f"`finetune` {keeps}")

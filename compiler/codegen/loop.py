@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from prunelang.compiler.codegen import coupling, relaxed, thresholds
 from prunelang.compiler.codegen.expressions import inside, literal, quoted
 from prunelang.compiler.codegen.program import BATCHES, Program
-from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Step
+from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Saturated, Step
 from prunelang.compiler.schedule import Constant, Schedule, clocks_of, is_constant
 
 COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
@@ -23,15 +24,23 @@ def emit_batches(loop: Batches, p: Program, emit: Emit) -> None:
     assert isinstance(node, Optimizer)
     w.comment(head.line().removesuffix("; guard"))
     for clock in ("epoch", "step"):
-        if clock in _at_entry(node) or (clock == "step" and clock in p.clocks):
+        if any(clock in _at_entry(o) for o in (node, *_others(head, p))) or (clock == "step" and clock in p.clocks):
             w.line(f"{clock} = 0")
     _span(p)
     _optimizer(node, head, p)
+    for other in _others(head, p):
+        _build(other, head, p)
     _constants(node, head, p)
     w.line(f"watch = {p.helper('Watch')}(net, args.device)")
     _epochs(loop, node, head, p, emit)
     if node.policy == "kept":
         _release(node, head, p)
+
+
+def _others(head: Descend, p: Program) -> list[Optimizer]:
+    """The optimizers beside the loop's own."""
+    found = [p.nodes[n] for n in coupling.optimizers(head)]
+    return [n for n in found if isinstance(n, Optimizer)]
 
 
 def _at_entry(node: Optimizer) -> set[str]:
@@ -85,7 +94,7 @@ def _groups(node: Optimizer, p: Program) -> list[str]:
 def _riding(node: Optimizer, head: Descend, p: Program) -> list[tuple[int, Quadratic]]:
     """Quadratic terms whose μW rides on the weight decay, with the number of their parameter group."""
     groups = _groups(node, p)
-    return [(groups.index(q.of), q) for q in head.quadratic] if node.algorithm in COUPLED else []
+    return [(groups.index(q.of), q) for q in head.quadratic if q.of in groups] if node.algorithm in COUPLED else []
 
 
 def _decay(node: Optimizer, q: Quadratic, p: Program) -> str:
@@ -110,6 +119,7 @@ def _constants(node: Optimizer, head: Descend, p: Program) -> None:
         p.writer.comment(f"the gradient of {q} is {q.level}·{q.of} − c{rides}")
         with p.writer.block("with torch.no_grad():"):
             p.writer.line(f"{name} = [x * {p.name(q.level)} for x in {p.name(q.target)}]")
+    relaxed.rooms(head, p)
     if head.support:
         pairs = f"zip({p.name(head.support)}, {p.name(p.weights_of(head.support))})"
         p.writer.line(f"kept = [mask.to(w.dtype) for mask, w in {pairs}]")
@@ -133,6 +143,8 @@ def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emi
         w.line("done = 0")
     if not by_epochs:
         p.inliner.external("itertools")
+    if loop.until:
+        w.line("watched: list[float] = []")
     with w.block(f"for epoch in range({length}):" if by_epochs else "for epoch in itertools.count():"):
         w.line("net.train()")
         _each_epoch(node, head, p)
@@ -146,9 +158,25 @@ def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emi
         w.line("drawn += 1")
         w.line(f'mean = watch.mean(f"{_stage(loop)}, epoch {{epoch}}")')
         emit(loop.each_epoch, p)
+        if loop.until:
+            _until(loop.until, p)
         if not by_epochs:
             with w.block("if done == total:"):
                 w.line("break")
+
+
+def _until(test: Saturated, p: Program) -> None:
+    """Leave the loop once the loss that it watches has stopped to fall."""
+    w = p.writer
+    if test.since:
+        with w.block(f"if p >= {test.since!r}:"):
+            w.line(f"watched.append({p.name(test.level)})")
+    else:
+        w.line(f"watched.append({p.name(test.level)})")
+    with w.block(f"if {p.kernel('saturated')}(watched, {test.window}):"):
+        if "p" in p.clocks:
+            w.line("p = 1.0")
+        w.line("break")
 
 
 def _length(duration: Schedule, p: Program) -> str:
@@ -163,7 +191,8 @@ def _stage(loop: Batches) -> str:
 
 def _each_epoch(node: Optimizer, head: Descend, p: Program) -> None:
     _weights(head, p, lambda clocks: bool(clocks) and not clocks & {"step", "p"})
-    _options(node, p, lambda clocks: not clocks & {"step", "p"} and "epoch" in clocks)
+    for each in (node, *_others(head, p)):
+        _options(each, p, lambda clocks: not clocks & {"step", "p"} and "epoch" in clocks)
 
 
 def _weights(head: Descend, p: Program, chosen: Callable[[frozenset[str]], bool]) -> None:
@@ -185,7 +214,8 @@ def _batch(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emit
     w = p.writer
     if "step" in p.clocks:
         w.line("step = done")
-    _options(node, p, lambda clocks: bool(clocks & {"step", "p"}))
+    for each in (node, *_others(head, p)):
+        _options(each, p, lambda clocks: bool(clocks & {"step", "p"}))
     _weights(head, p, lambda clocks: bool(clocks & {"step", "p"}))
     emit((head,), p)
     if counted:
@@ -205,12 +235,14 @@ def emit_descend(head: Descend, p: Program) -> None:
         w.line(f"loss = {'' if i == 0 else 'loss + '}{_term(loss, i, p)}")
     w.line("loss.backward()")
     w.line("watch.add(loss.detach())")
-    if head.quadratic or head.support or head.latents:
+    if head.quadratic or head.penalties or head.couplings or head.support or head.latents:
         with w.block("with torch.no_grad():"):
             _closed_form(node, head, p)
     guard = p.kernel("not_finite")
     w.line(f"{optimizer}.found_inf = {guard}(loss.detach())  # a loss that is not finite masks the update")
     w.line(f"{optimizer}.step()")
+    for c in head.couplings:
+        coupling.step(c, p)
     w.line(f"{optimizer}.zero_grad(set_to_none=True)")
     for _, weights in _latents(head, p):
         with w.block(f"for w in {weights}:"):
@@ -226,12 +258,13 @@ def _closed_form(node: Optimizer, head: Descend, p: Program) -> None:
             w.line(f"{p.kernel('subtract_')}({grads}, {constant})")
         else:
             w.line(f"{p.kernel('add_pull_')}({grads}, {weights}, {constant}, {p.name(q.level)})")
+    relaxed.gradients(head, p)
+    coupling.gradients(head, p)
     if head.support:
         grads = f"{p.kernel('gradients')}({p.name(p.weights_of(head.support))})"
         w.line(f"{p.kernel('restrict_')}({grads}, kept)")
-    for latent, weights in _latents(head, p):
-        with w.block(f"for w, v in zip({weights}, {latent}):"):
-            w.line("v.grad = w.grad")
+    for name in head.latents:
+        thresholds.hand_over(name, p)
 
 
 def _latents(head: Descend, p: Program) -> list[tuple[str, str]]:
@@ -242,14 +275,15 @@ def _latents(head: Descend, p: Program) -> list[tuple[str, str]]:
 
 def _term(loss: Loss, number: int, p: Program) -> str:
     """One data term with its weight."""
-    value = _criterion(loss, p)
+    value = criterion(loss, p)
     if isinstance(loss.weight, Constant) and loss.weight.value == 1:
         return value
     weight = inside(loss.weight) if is_constant(loss.weight) else f"weight_{number + 1}"
     return f"{weight} * {value}" if number else f"{value} * {weight}"
 
 
-def _criterion(loss: Loss, p: Program) -> str:
+def criterion(loss: Loss, p: Program) -> str:
+    """A data term over `outputs`, `x` and `y`."""
     arguments = dict(loss.arguments)
     if loss.name == "distill":
         teacher = p.teachers[str(arguments["teacher"])]

@@ -16,7 +16,9 @@ from prunelang.compiler.graph import (
     Buffers,
     Data,
     Dual,
+    Evaluate,
     Graph,
+    KeepBest,
     Level,
     Materialize,
     Optimizer,
@@ -25,6 +27,8 @@ from prunelang.compiler.graph import (
     Rest,
     State,
     Steer,
+    SteerGates,
+    SteerPenalty,
     Step,
     Weights,
     walk,
@@ -41,10 +45,11 @@ BATCHES = "prunelang.runtime.data.batches"
 # Names that the script's own main function gives to other things than state.
 LOCALS = frozenset(
     {
-        "args", "c", "count", "data", "done", "drawn", "end", "epoch", "frozen", "group", "k", "keep", "kept",
-        "latent", "loss", "mask", "mean", "name", "net", "norm", "outputs", "outside", "p", "projected", "q",
-        "start", "step", "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y",
-        "value", "w", "watch", "x", "y",
+        "args", "batch", "c", "certify_x", "certify_y", "count", "crossing", "data", "done", "drawn", "end", "epoch",
+        "frozen", "group", "k", "keep", "kept", "last", "latent", "left", "loss", "mask", "mean", "name", "net",
+        "norm", "now", "outputs", "outside", "p", "projected", "q", "reason", "select_x", "select_y", "start", "step",
+        "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y", "value", "w", "watch",
+        "watched", "x", "y",
     }
 )  # fmt: skip
 
@@ -63,6 +68,7 @@ class Program:
     outer: int | None = None  # iterations of the outer loop under way
     projections: dict[tuple[int, int], str] = field(default_factory=dict)  # variable by step and part
     steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
+    bases: dict[tuple[str, str], str] = field(default_factory=dict)  # variable of `base` by constraint and split
 
     def __post_init__(self) -> None:
         self.nodes: dict[str, State] = {s.name: s for s in self.graph.state}
@@ -154,7 +160,11 @@ def clocks_used(graph: Graph, program: tuple[Step, ...]) -> frozenset[str]:
     """The clocks that some step of a phase reads."""
     found: set[str] = set()
     for step in walk(program):
-        if isinstance(step, Materialize | Steer):
+        if isinstance(step, Materialize | Steer | SteerGates | SteerPenalty) or (
+            isinstance(step, KeepBest) and step.since
+        ):
+            found.add("p")
+        if isinstance(step, Batches) and step.until and step.until.since:
             found.add("p")
         for schedule in _schedules(graph, step):
             found |= clocks_of(schedule)
@@ -165,10 +175,22 @@ def clocks_outside_loops(program: tuple[Step, ...]) -> frozenset[str]:
     """The clocks that a step may read before an inner loop has set them."""
     found: set[str] = set()
     for step in walk(program):
-        if isinstance(step, Steer):
+        if isinstance(step, Steer | SteerGates | Materialize):
             found.add("p")
+        if isinstance(step, SteerGates):
+            found.add("epoch")
         if isinstance(step, Prox):
             found |= clocks_of(step.weight) - {"k"}
+        if isinstance(step, Evaluate):
+            found |= {c for x in step.losses for c in clocks_of(x.weight)} - {"k"}
+    return frozenset(found)
+
+
+def splits_read(graph: Graph) -> frozenset[str]:
+    """The splits that steps measure something on, besides the train split of the inner loops."""
+    found: set[str] = set()
+    for step in walk(graph.program):
+        found |= {str(x.split) for x in (step, *getattr(step, "floors", ())) if hasattr(x, "split")}
     return frozenset(found)
 
 
@@ -178,8 +200,14 @@ def _schedules(graph: Graph, step: Step) -> Iterable[Schedule]:
         node = graph.node(step.optimizer)
         assert isinstance(node, Optimizer)
         yield from (v for v in node.options.values() if not isinstance(v, bool))
-    if isinstance(step, Descend):
+    if isinstance(step, Descend | Evaluate):
         yield from (x.weight for x in step.losses)
+    if isinstance(step, Descend):
+        yield from (x.schedule for x in step.penalties if x.schedule is not None)
+        yield from (c.weight for c in step.couplings if not isinstance(c.weight, str))
+        others = (graph.node(n) for c in step.couplings for n in (c.by, c.ascent))
+        options = (v for o in others if isinstance(o, Optimizer) for v in o.options.values())
+        yield from (v for v in options if not isinstance(v, bool))
     if isinstance(step, Prox):
         yield step.weight
     if isinstance(step, Outer):

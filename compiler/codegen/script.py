@@ -13,7 +13,8 @@ from types import MappingProxyType
 from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
-from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier
+from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
+from prunelang.compiler.codegen.selection import require_no_search
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
@@ -72,6 +73,7 @@ class _Script:
         return self.program.inliner
 
     def emitted(self) -> Emitted:
+        require_no_search(self.program)
         main, arguments = self.main(), self.arguments()
         copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
         sections = [_banner(name) + "\n\n" + _apart(text) for name, text in copied]
@@ -142,7 +144,7 @@ class _Script:
         p, w = self.program, self.program.writer
         w.line("args = arguments()")
         metrics = self._metrics()
-        self._load(w, {split for _, split, _ in metrics} - {"train"})
+        self._load(w, ({split for _, split, _ in metrics} | splits_read(self.graph)) - {"train"})
         w.blank()
         self._networks(w)
         w.blank()
@@ -169,6 +171,7 @@ class _Script:
             w.comment(text)
         splits = ["train", *sorted(further)]
         idx = isinstance(self.data, IdxData)
+        cut = further & {"validation", "select", "certify"}
         if isinstance(self.data, IdxData):
             w.line(f"data = {self.inliner.use(STANDALONE, 'idx_images')}(args.data, center={self.data.center})")
         else:
@@ -177,20 +180,30 @@ class _Script:
             x, y = f"{split}_x", f"{split}_y"
             if not idx:
                 w.line(f'{x}, {y} = data["x_{split}"], data["y_{split}"]')
-            else:
+            elif split not in cut:
                 w.line(f'{x}, {y} = data["{split}"]')
                 w.line(f"{x} = {x}.reshape(-1, {', '.join(map(str, plan.table.input_shape))})")
                 if split == "train" and plan.data.reads_validation:
-                    self._cut_validation(w)
+                    self._cut_validation(w, cut)
             cast = "to(DTYPE)." if self.floating else ""
             w.line(f"{x}, {y} = {x}.{cast}to(args.device), {y}.to(args.device)")
 
-    def _cut_validation(self, w: Writer) -> None:
+    def _cut_validation(self, w: Writer, wanted: set[str]) -> None:
+        """Validation out of train, and the halves of it; `wanted` are those that the script reads."""
         share, seed = self.plan.data.validation, self.plan.data.seed
         fraction = self.inliner.external("fractions", "Fraction")
         count = f"round({fraction}({share.numerator}, {share.denominator}) * len(train_x))"
-        cut = self.inliner.use(STANDALONE, "without_validation")
-        w.line(f"train_x, train_y = {cut}(train_x, train_y, {count}, {seed})")
+        if not wanted:
+            cut = self.inliner.use(STANDALONE, "without_validation")
+            w.line(f"train_x, train_y = {cut}(train_x, train_y, {count}, {seed})")
+            return
+        cut = self.inliner.use(STANDALONE, "cut_validation")
+        both = "(train_x, train_y), (validation_x, validation_y)"
+        w.line(f"{both} = {cut}(train_x, train_y, {count}, {seed})")
+        if wanted & {"select", "certify"}:
+            both, count = "(select_x, select_y), (certify_x, certify_y)", "len(validation_x) - len(validation_x) // 2"
+            other = self.inliner.use("prunelang.runtime.data.dataset", "HALVES")
+            w.line(f"{both} = {cut}(validation_x, validation_y, {count}, {seed} ^ {other})")
 
     @property
     def floating(self) -> bool:
@@ -238,7 +251,9 @@ class _Script:
             if isinstance(c.function, Measured):
                 bound = f" ({_bound(c.set)})" if isinstance(c.set, Interval) else ""
                 found.setdefault((c.function.split, c.function.name), f"{c.label}{bound}")
-        known = ("train", "test") if isinstance(self.data, IdxData) else [n[2:] for n in self.data.arrays]
+        known = {"train", "test"} | splits_read(self.graph)
+        if isinstance(self.data, ArrayData):
+            known = {n[2:] for n in self.data.arrays}
         return [
             (f"{_escaped(title)} on {split}", split, name)
             for (split, name), title in found.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from prunelang.compiler.codegen import coupling, stopping, thresholds
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
@@ -11,13 +12,17 @@ from prunelang.compiler.graph import (
     Copy,
     Data,
     Dual,
+    Gates,
     Latent,
     Level,
     Optimizer,
     Outer,
     Rest,
+    Snapshot,
     State,
+    Sums,
     Support,
+    TrainedLevel,
     Weights,
     walk,
 )
@@ -53,14 +58,19 @@ def _(node: Copy, p: Program) -> None:
 
 @emit_state.register
 def _(node: Dual, p: Program) -> None:
-    p.writer.line(f"{p.name(node.name)} = [torch.zeros_like(w.detach()) for w in {p.name(node.like)}]")
+    zero = "torch.zeros_like(w.detach())" if node.each == "entry" else "w.detach().new_zeros(())"
+    p.writer.line(f"{p.name(node.name)} = [{zero} for w in {p.name(node.like)}]")
+
+
+emit_state.register(Gates)(coupling.gates)
+emit_state.register(Latent)(thresholds.latent)
+emit_state.register(TrainedLevel)(thresholds.trained_level)
+emit_state.register(Snapshot)(stopping.snapshot)
 
 
 @emit_state.register
-def _(node: Latent, p: Program) -> None:
-    p.writer.comment(node.line())
-    zero = "torch.zeros_like(w.detach()).requires_grad_(True)"
-    p.writer.line(f"{p.name(node.name)} = [{zero} for w in {p.name(node.of)}]")
+def _(node: Sums, p: Program) -> None:
+    """The step that fills it makes it."""
 
 
 @emit_state.register

@@ -5,39 +5,72 @@ from __future__ import annotations
 from functools import singledispatch
 from itertools import groupby
 
-from prunelang.compiler.codegen import feasible
+from prunelang.compiler.codegen import coupling, feasible, pruning, relaxed, selection, stopping, thresholds
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.loop import emit_batches, emit_descend
 from prunelang.compiler.codegen.program import BATCHES, Program, clocks_outside_loops, clocks_used
 from prunelang.compiler.graph import (
+    Aim,
     Ascend,
     Assign,
     Batches,
+    Bracket,
     Certify,
     Combination,
     Descend,
+    Evaluate,
+    Feasible,
+    Fill,
     Finish,
+    Forget,
     Hit,
+    KeepBest,
     Level,
     Materialize,
+    Observe,
+    Offset,
     Outer,
     Phase,
     Project,
     ProjectBalls,
     Prox,
+    Reach,
     Recalibrate,
     Record,
+    Restore,
+    Retain,
     Steer,
+    SteerGates,
+    SteerPenalty,
     Step,
+    Tabulate,
     walk,
 )
 
-WITHOUT_GRADIENT = (Assign, Ascend, Project, ProjectBalls, Prox, Materialize, Steer, Hit, Finish)
+WITHOUT_GRADIENT = (
+    Assign,
+    Ascend,
+    Project,
+    ProjectBalls,
+    Prox,
+    Aim,
+    Fill,
+    Tabulate,
+    Offset,
+    Materialize,
+    Steer,
+    SteerGates,
+    SteerPenalty,
+    Hit,
+    Retain,
+    Finish,
+)
 
 
 def emit_program(program: tuple[Step, ...], p: Program) -> None:
     """Steps in order; neighbours that follow no gradient share one block."""
-    for quiet, steps in groupby(program, key=lambda s: isinstance(s, WITHOUT_GRADIENT)):
+    said = (s for s in program if not _idle(s))
+    for quiet, steps in groupby(said, key=lambda s: isinstance(s, WITHOUT_GRADIENT)):
         if not quiet:
             for step in steps:
                 emit_step(step, p)
@@ -45,6 +78,11 @@ def emit_program(program: tuple[Step, ...], p: Program) -> None:
         with p.writer.block("with torch.no_grad():"):
             for step in steps:
                 emit_step(step, p)
+
+
+def _idle(step: Step) -> bool:
+    """The end of a solve that leaves its weights as they are, in a set that leaves them free."""
+    return isinstance(step, Finish) and not step.onto.parts and step.value == Combination(((1, step.of, None),))
 
 
 @singledispatch
@@ -143,42 +181,25 @@ def _(step: Prox, p: Program) -> None:
             p.writer.line("torch.ne(v, 0, out=mask)")
 
 
-@emit_step.register
-def _(step: Materialize, p: Program) -> None:
-    level = p.name(step.level)
-    p.writer.line(f"{level} = {p.kernel('anchored')}(p, course_{level}, {step.reach!r})")
-    p.writer.line(f"{p.kernel('soft_')}({p.name(step.of)}, {p.name(step.latent)}, {level})")
+emit_step.register(Aim)(thresholds.aim)
+emit_step.register(Fill)(thresholds.fill)
+emit_step.register(Hit)(thresholds.hit)
+emit_step.register(Materialize)(thresholds.materialize)
+emit_step.register(Offset)(thresholds.offset)
+emit_step.register(Retain)(thresholds.retain)
+emit_step.register(Steer)(thresholds.steer)
+emit_step.register(SteerGates)(coupling.steer_gates)
+emit_step.register(SteerPenalty)(relaxed.steer_penalty)
+emit_step.register(Tabulate)(thresholds.tabulate)
 
+emit_step.register(Bracket)(pruning.bracket)
+emit_step.register(Reach)(pruning.reach)
 
-@emit_step.register
-def _(step: Steer, p: Program) -> None:
-    w, level, latent = p.writer, p.name(step.level), p.name(step.latent)
-    w.comment(step.line())
-    if step.kappa < p.entries(step.latent):
-        w.line(f"q = {p.helper('kth_largest')}({latent}, {step.kappa + 1})")
-    else:
-        w.line("q = 0.0")
-    last = f"last_{level} if p > 0 else (p, q)" if level in p.steered else "(p, q)"
-    w.line(f"course_{level} = {p.kernel('steered')}(p, {level}, q, {last}, {step.reach!r})")
-    w.line(f"last_{level} = (p, q)")
-    p.steered.add(level)
-
-
-@emit_step.register
-def _(step: Hit, p: Program) -> None:
-    w, level = p.writer, p.name(step.level)
-    w.comment(step.line())
-    for i, part in enumerate(step.onto.parts):
-        masks, weights = p.view(step.support, part.tensors), p.view(step.of, part.tensors)
-        w.line(f"latent = [v.detach() for v in {p.view(step.latent, part.tensors)}]")
-        w.line("projected = [v.clone() for v in latent]")
-        feasible.project_part(step, i, part, "projected", masks, p)
-        pairs = f"for v, mask in zip(latent, {masks}) if v.numel()"
-        w.line(f"outside = [torch.where(mask, 0, v).abs().amax() {pairs}]")
-        w.line(f"{level} = float(torch.stack(outside).amax())")
-        w.line(f"{p.kernel('soft_')}({weights}, latent, {level})")
-        with w.block(f"for v, mask in zip({weights}, {masks}):"):
-            w.line("v.mul_(mask)")
+emit_step.register(Evaluate)(stopping.evaluate)
+emit_step.register(Observe)(selection.observe)
+emit_step.register(Forget)(stopping.forget)
+emit_step.register(KeepBest)(stopping.keep_best)
+emit_step.register(Restore)(stopping.restore)
 
 
 @emit_step.register
@@ -218,8 +239,11 @@ def _(step: Certify, p: Program) -> None:
     w = p.writer
     w.blank()
     w.comment("── counts, metrics, weights ──")
+    reported: list[Feasible] = []
     for finish in (s for s in walk(p.graph.program) if isinstance(s, Finish)):
-        feasible.reports(finish.onto, finish.of, finish.support, p)
+        if finish.onto not in reported:
+            reported.append(finish.onto)
+            feasible.reports(finish.onto, finish.of, finish.support, p)
 
 
 def _combine(out: str, value: Combination, tensors: tuple[str, ...], p: Program) -> None:

@@ -6,8 +6,10 @@ P1xx syntax · P2xx meaning · P3xx proofs about budgets · P4xx solvers and sta
 from __future__ import annotations
 
 from prunelang.compiler.codes.base import Code
+from prunelang.compiler.codes.description import DESCRIPTION
 from prunelang.compiler.codes.files import FILES
 from prunelang.compiler.codes.meaning import MEANING
+from prunelang.compiler.codes.selection import SELECTION
 from prunelang.compiler.codes.stages import STAGES
 from prunelang.compiler.codes.syntax import SYNTAX
 
@@ -16,7 +18,7 @@ __all__ = ["CODES", "Code", "page"]
 
 def _all() -> dict[str, Code]:
     found: dict[str, Code] = {}
-    for code in (*SYNTAX, *MEANING, *STAGES, *FILES):
+    for code in (*SYNTAX, *MEANING, *STAGES, *SELECTION, *DESCRIPTION, *FILES):
         if found.setdefault(code.code, code) is not code:
             raise RuntimeError(f"{code.code} is described twice")
     return dict(sorted(found.items()))

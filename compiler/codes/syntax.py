@@ -120,8 +120,8 @@ SYNTAX = (
     Code(
         "P116",
         "clause too late or twice",
-        "A clause of a statement is repeated or out of order.",
-        "The order is `with`, `for`, `until`; each stands once.",
+        "A clause of a statement is repeated or out of order, or the statement takes none.",
+        "The order is `with`, `for`, `until`; each stands once. `prune` trains nothing, and takes none of them.",
         "Move or remove it.",
     ),
     Code(

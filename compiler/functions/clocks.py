@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prunelang.compiler.functions.base import SPLITS, Parameter, Signature
+from prunelang.compiler.functions.base import Parameter, Signature
 
 A, B = Parameter("a", "scalar", "a number"), Parameter("b", "scalar", "a number")
 
@@ -65,10 +65,11 @@ STOPPING = (
         "test",
         (
             Parameter("window", "epochs", "how many of the last epochs are looked at", 10, low=2),
-            Parameter("on", "split", "the split whose loss is watched", "validation", SPLITS),
+            Parameter("on", "split", "the split whose loss is watched", "validation", ("validation", "train")),
         ),
-        "The loss stopped falling: the two halves of the last window differ by no more than their own spread.",
-        formula="mean(first half) − mean(second half) ≤ min(std of both halves)",
+        "The loss stopped falling: the halves of the last window, smoothed, differ by no more than their roughness. "
+        "The stage ends, and goes back to its best epoch.",
+        formula="mean(first half) − mean(second half) ≤ min(std of what smoothing takes from each half)",
         example="finetune for 100 epochs until saturated(window = 20 epochs, on = validation)",
         structural=False,
     ),

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from prunelang.compiler import schedule
-from prunelang.compiler.graph import state, steps
+from prunelang.compiler.graph import coupling, pruning, relaxed, selection, state, steps, stopping, thresholds
 from prunelang.compiler.graph.base import Graph, State, Step
 
 FORMAT_VERSION = 1
@@ -56,9 +56,20 @@ def _decode(value: Any) -> Any:
 
 @cache
 def _nodes() -> dict[str, type]:
-    records = (state.Combination, state.Loss, state.Quadratic, state.Part, state.Feasible)
+    records = (
+        state.Combination,
+        state.Loss,
+        state.Quadratic,
+        state.Penalty,
+        coupling.Coupling,
+        state.Part,
+        state.Feasible,
+        selection.Floor,
+        thresholds.Rise,
+        stopping.Saturated,
+    )
     found: dict[str, type] = {c.__name__: c for c in records}
-    for module in (state, steps):
+    for module in (state, steps, coupling, stopping, selection, pruning, relaxed, thresholds):
         for item in vars(module).values():
             if isinstance(item, type) and issubclass(item, State | Step) and item not in (State, Step):
                 found[item.__name__] = item

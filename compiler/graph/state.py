@@ -46,25 +46,6 @@ class Buffers(State):
 
 
 @dataclass(frozen=True)
-class Latent(State):
-    """A reparametrisation ``of = map(name, level)``. The optimizer holds the latent; `of` is written from it.
-
-    `backward` identity hands the gradient with respect to `of` to the latent as it is.
-    """
-
-    of: str
-    level: str
-    map: Literal["soft"] = "soft"
-    backward: Literal["identity"] = "identity"
-
-    def line(self) -> str:
-        return f"latent  {self.name}: {self.of} = {self.map}({self.name}, {self.level}), backward {self.backward}"
-
-    def reads(self) -> tuple[str, ...]:
-        return (self.of, self.level)
-
-
-@dataclass(frozen=True)
 class Copy(State):
     """A splitting variable or target of the shape of `of`; never shares its storage."""
 
@@ -92,13 +73,16 @@ class Support(State):
 
 @dataclass(frozen=True)
 class Dual(State):
-    """A multiplier of the shape of `like`."""
+    """A multiplier of the shape of `like`, or one number for each of its tensors."""
 
     like: str
     sign: Literal["free", "non-negative"] = "free"
+    each: Literal["entry", "tensor"] = "entry"
 
     def line(self) -> str:
-        return f"dual    {self.name} like {self.like}" + (" ≥ 0" if self.sign == "non-negative" else "")
+        sign = " ≥ 0" if self.sign == "non-negative" else ""
+        each = ", one for each tensor" if self.each == "tensor" else ""
+        return f"dual    {self.name} like {self.like}{sign}{each}"
 
     def reads(self) -> tuple[str, ...]:
         return (self.like,)
@@ -144,6 +128,21 @@ class Data(State):
         return f"data    {self.name} = {self.text}   [{self.batches} batches of {self.batch}, seed {self.seed}]"
 
 
+# A κ in a step is a number or, inside a search, the name of the level that it is searched over.
+Kappa = int | str
+
+
+def shown(kappa: Kappa, more: int = 0) -> str:
+    """A κ, or κ + more, as the listing shows it."""
+    return grouped(kappa + more) if isinstance(kappa, int) else f"{kappa}+{more}" if more else kappa
+
+
+def known(kappa: Kappa) -> int:
+    """A κ that is executed: a search has put a number in the place of its level's name."""
+    assert isinstance(kappa, int), f"`{kappa}` is the level of a search, and no number yet"
+    return kappa
+
+
 # ── records ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -184,6 +183,31 @@ class Quadratic:
 
     def __str__(self) -> str:
         return f"{self.level}/2 ‖{self.of} − {self.target}‖²"
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """``weight · Σ f(w)`` over the entries of `of`; its gradient is added in closed form, before the optimizer.
+
+    drr: f = 1 − e^(−β|w|), f′ = β·sign(w)·e^(−β|w|); norm1: f = |w|, f′ = sign(w); 0 at 0.
+    """
+
+    of: str
+    function: Literal["drr", "norm1"]
+    weight: Schedule | str  # of the clocks, or the level that holds it
+    beta: float = 0.0
+
+    def __str__(self) -> str:
+        function = f"‖{self.of}‖₁" if self.function == "norm1" else f"Σ(1 − e^(−{self.beta:g}|{self.of}|))"
+        return f"{self.weight} {function}"
+
+    @property
+    def level(self) -> tuple[str, ...]:
+        return (self.weight,) if isinstance(self.weight, str) else ()
+
+    @property
+    def schedule(self) -> Schedule | None:
+        return None if isinstance(self.weight, str) else self.weight
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from prunelang.compiler.graph.base import Step, Sync
-from prunelang.compiler.graph.state import Combination, Feasible, Loss, Quadratic
+from prunelang.compiler.graph.coupling import Coupling
+from prunelang.compiler.graph.state import Combination, Feasible, Loss, Penalty, Quadratic
+from prunelang.compiler.graph.stopping import Saturated
 from prunelang.compiler.schedule import Schedule
-from prunelang.dsl.numbers import grouped
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Project(Step):
     """``target ← Π_C(source)``; kept positions go to `support`.
 
     `over` is the coefficient μ of the pull: times the multiplier of a norm ball's projection it is the ball's price.
+    A `final` one ends a solve: the history tells how much of the weights it removed.
     """
 
     target: str
@@ -40,6 +42,7 @@ class Project(Step):
     onto: Feasible
     support: str | None = None
     over: str | None = None
+    final: bool = False
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
@@ -117,7 +120,7 @@ class Ascend(Step):
 
 @dataclass(frozen=True)
 class Descend(Step):
-    """One optimizer step on ``Σ losses [+ quadratic]``: data terms by autograd, the rest in closed form.
+    """One optimizer step on ``Σ losses [+ quadratic] [+ penalties]``: data terms by autograd, the rest in closed form.
 
     A non-finite loss masks the whole update on the device. With `support` gradients outside it are zero.
     For `latents` in `of` the gradient with respect to what they write is handed to them.
@@ -129,84 +132,25 @@ class Descend(Step):
     quadratic: tuple[Quadratic, ...] = ()
     support: str | None = None
     latents: tuple[str, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
+    couplings: tuple[Coupling, ...] = ()  # their gradients are taken at the same point; then all of it moves
 
     def line(self) -> str:
-        f = " + ".join([*(x.text or x.name for x in self.losses), *map(str, self.quadratic)])
+        closed = (*self.quadratic, *self.penalties, *self.couplings)
+        f = " + ".join([*(x.text or x.name for x in self.losses), *map(str, closed)])
         on = f" on {self.support}" if self.support else ""
-        return f"descend {', '.join(self.of)}{on}: {f}  by {self.by}; guard"
+        jointly = "jointly: " if self.couplings else ""
+        moved = "".join(f"; {c.update()}" for c in self.couplings)
+        return f"{jointly}descend {', '.join(self.of)}{on}: {f}  by {self.by}{moved}; guard"
 
     def reads(self) -> tuple[str, ...]:
         extra = tuple(n for q in self.quadratic for n in (q.of, q.target, q.level))
+        extra += tuple(n for x in self.penalties for n in (x.of, *x.level))
+        extra += tuple(n for c in self.couplings for n in c.names())
         return (*self.of, self.by, *extra, *((self.support,) if self.support else ()), *self.latents)
 
     def writes(self) -> tuple[str, ...]:
-        return (*self.of, self.by)
-
-
-@dataclass(frozen=True)
-class Materialize(Step):
-    """``d ← d(p)`` between the anchors that `Steer` sets, then ``W ← map(θ, d)``: after every optimizer step."""
-
-    latent: str
-    of: str
-    level: str
-    reach: float
-
-    def line(self) -> str:
-        return f"{self.level} ← {self.level}(p);  {self.of} ← soft({self.latent}, {self.level})"
-
-    def reads(self) -> tuple[str, ...]:
-        return (self.latent, self.level)
-
-    def writes(self) -> tuple[str, ...]:
-        return (self.of, self.level)
-
-
-@dataclass(frozen=True)
-class Steer(Step):
-    """The controller of a threshold, once an epoch: sets the course that `Materialize` follows until the next.
-
-    With q the threshold that would leave κ weights now and f the schedule's shape, the course meets q at p = reach:
-    ``d(p) = d + (q − d)(f(p/r) − f(p₀/r))/(1 − f(p₀/r))``; from there on it follows q, one epoch ahead.
-    """
-
-    level: str
-    latent: str
-    kappa: int
-    reach: float
-    shape: Literal["s_lats"] = "s_lats"
-    label: str = ""
-    sync: ClassVar[Sync] = "host"
-
-    def line(self) -> str:
-        return f"steer {self.level}: ‖{self.latent}‖₀ above it → {grouped(self.kappa)} at p = {self.reach:g}"
-
-    def reads(self) -> tuple[str, ...]:
-        return (self.latent, self.level)
-
-    def writes(self) -> tuple[str, ...]:
-        return (self.level,)
-
-
-@dataclass(frozen=True)
-class Hit(Step):
-    """``W ← soft(θ, d)`` on the support of the projection of θ; d is the first magnitude outside it, ties by index."""
-
-    latent: str
-    of: str
-    level: str
-    onto: Feasible
-    support: str
-    sync: ClassVar[Sync] = "host"
-
-    def line(self) -> str:
-        return f"hit {self.onto}: {self.of} ← soft({self.latent}, {self.level})"
-
-    def reads(self) -> tuple[str, ...]:
-        return (self.latent, self.level)
-
-    def writes(self) -> tuple[str, ...]:
-        return (self.of, self.level, self.support)
+        return (*self.of, self.by, *(n for c in self.couplings for n in c.moved()))
 
 
 @dataclass(frozen=True)
@@ -279,7 +223,10 @@ class Certify(Step):
 
 @dataclass(frozen=True)
 class Batches(Step):
-    """``for each batch × D``: the one inner loop. `each_epoch` runs at every epoch boundary."""
+    """``for each batch × D``: the one inner loop. `each_epoch` runs at every epoch boundary.
+
+    With `until` the test is made after each epoch, and D is the upper limit.
+    """
 
     duration: Schedule
     unit: Literal["epochs", "steps"]
@@ -287,9 +234,11 @@ class Batches(Step):
     data: str
     optimizer: str  # started afresh at the entry when its policy says so
     each_epoch: tuple[Step, ...] = ()
+    until: Saturated | None = None
 
     def line(self) -> str:
-        return f"for each batch × {self.duration} {self.unit}:"
+        test = f", {self.until}" if self.until else ""
+        return f"for each batch × {self.duration} {self.unit}{test}:"
 
     def reads(self) -> tuple[str, ...]:
         return (self.data, self.optimizer)

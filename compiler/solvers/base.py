@@ -14,9 +14,12 @@ from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunelang.compiler.bridges import bridge
-from prunelang.compiler.options import Options
+from prunelang.compiler.description import is_coded
+from prunelang.compiler.measured import is_measured
+from prunelang.compiler.options import Options, option
 from prunelang.compiler.pairs import Pair, family, pair_of
 from prunelang.compiler.problem import Constraint, Kept, Measured, Problem, Term, tensors_of
+from prunelang.compiler.schedule import Schedule
 
 if TYPE_CHECKING:
     from prunelang.compiler.lowering import Lowering
@@ -32,19 +35,45 @@ class Refusal:
     reason: str
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """`until` on a solve: epochs before p = `since` are on the way and do not count.
+
+    `keeps`: the states from there on are equally sparse, or compared by a loss that holds the penalty, so that the best
+    of them may be restored. Otherwise the loop ends early, and its last state stays.
+    """
+
+    since: float = 0.0
+    keeps: bool = False
+
+
 class Solver(Options, ABC):
     """Base of the option models of solvers."""
 
     kind: ClassVar[Literal["solver", "optimizer"]] = "solver"
     outer: ClassVar[bool] = False  # has outer iterations, hence the clock k
     sparsifies: ClassVar[bool] = False  # ends sparse without any constraint or penalty
+    shrinks: ClassVar[bool] = False  # a penalty makes weights small and removes none: that is for a later `prune`
     constraints: ClassVar[frozenset[Pair]]  # (function, set) pairs that it takes natively; bridges add to them
     penalties: ClassVar[frozenset[str]]  # functions that it takes in the objective beside data terms
+
+    probes: int | None = option(
+        "of a search for the smallest bound: solves at most; left out: 12", None, ge=1, le=1000, last=True
+    )
+    tolerance: Schedule | None = option(
+        "of a search: how far the bound handed back may lie above the smallest; left out: 5 %",
+        None,
+        gt=0,
+        le=10,
+        last=True,
+    )
 
     def refusals(self, problem: Problem) -> Iterator[Refusal]:
         """Everything in the problem that this solver does not take, bridges included."""
         seen = bridge(problem, self.constraints).problem
         for constraint in seen.constraints:
+            if is_measured(constraint) or is_coded(constraint):
+                continue  # checked at the end, whatever the solver
             pair = pair_of(constraint)
             if pair not in self.constraints:
                 yield Refusal(constraint, f"`{self.word}` does not take {pair[0]} constraints of kind `{pair[1]}`")
@@ -60,6 +89,20 @@ class Solver(Options, ABC):
     def conditions(self, stage: StagePlan) -> Iterator[Diagnostic]:
         """What the stage's own numbers break: step sizes that cannot be stable, schedules that leave their range."""
         return iter(())
+
+    def conflicts(self, stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
+        """What the stage's clauses and the problem rule out together."""
+        return iter(())
+
+    def implied(self, stage: StagePlan, problem: Problem, batches: int) -> Iterator[str]:
+        """Lines for `explain`: what this stage solves in effect, with `batches` optimizer steps an epoch."""
+        return iter(())
+
+    def stopping(self, problem: Problem) -> Stopping | str:
+        """What `until` means for a stage of this solver, or why it cannot end one. `problem` is after bridges."""
+        if self.outer:
+            return "its penalty coefficient grows towards the last outer iteration; give fewer `steps`"
+        return Stopping()
 
     @abstractmethod
     def lower(self, lowering: Lowering) -> None:

@@ -162,7 +162,7 @@ class AbstractSplitting(Solver):
                 steps.append(Project(theta, source, feasible, m, mu))
             for term in penalties:
                 function, by = penalty_function(term)
-                for factor, tensors in _weighed(term):
+                for factor, tensors in weighed(term):
                     weight = times(constant(factor), weight_of(term))
                     steps.append(Prox(theta, source, function, weight, mu, by, tensors, m))
             return tuple(steps)
@@ -225,7 +225,7 @@ def _geometric(first: float, last: float, steps: int) -> Schedule:
 PenaltyFunction = Literal["norm0", "norm1", "norm2", "norm2_squared", "group_norm1"]
 
 
-def _weighed(term: Term) -> Iterator[tuple[int, tuple[str, ...]]]:
+def weighed(term: Term) -> Iterator[tuple[int, tuple[str, ...]]]:
     """The tensors of a penalty by what one kept position costs; only counts make a difference between tensors."""
     costs = term.function.coefficients if isinstance(term.function, Count) else {}
     groups: dict[int, list[str]] = {}

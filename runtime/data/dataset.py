@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from prunelang.compiler.catalog import Shape, Task
+
+HALVES: Final = 0x5E1EC7  # sets the seed of the cut of validation apart from that of the cut of train
 
 
 class DataUnavailable(Exception):
@@ -58,6 +61,7 @@ class Dataset:
     task: Task
     classes: int  # 0 for regression
     splits: Mapping[str, Split]
+    _digests: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __getitem__(self, split: str) -> Split:
         """Errors: `DataUnavailable` (P504) for a split that does not exist."""
@@ -86,12 +90,14 @@ class Dataset:
 
     def digest(self, split: str) -> str:
         """sha256 over dtype, shape and bytes of inputs and targets, in order; independent of the device."""
-        h = hashlib.sha256()
-        for tensor in (self[split].inputs, self[split].targets):
-            array = tensor.detach().cpu().contiguous()
-            h.update(f"{array.dtype} {tuple(array.shape)}\n".encode())
-            h.update(array.flatten().view(torch.uint8).numpy().data)
-        return h.hexdigest()
+        if split not in self._digests:
+            h = hashlib.sha256()
+            for tensor in (self[split].inputs, self[split].targets):
+                array = tensor.detach().cpu().contiguous()
+                h.update(f"{array.dtype} {tuple(array.shape)}\n".encode())
+                h.update(array.flatten().view(torch.uint8).numpy().data)
+            self._digests[split] = h.hexdigest()
+        return self._digests[split]
 
     def split(self, validation: Fraction, seed: int) -> Dataset:
         """With a validation split: its own if it has one, else the share `validation` of train.
@@ -105,17 +111,29 @@ class Dataset:
         if not 0 < count < len(self.train):
             message = f"a validation share of {float(validation):.4g} of {len(self.train)} samples leaves a split empty"
             raise DataUnavailable("P504", message, "")
-        labels = self.train.targets.cpu() if self.task == "classification" else None
+        train, cut = self._cut(self.train, count, seed)
+        return replace(self, splits={**self.splits, "train": train, "validation": cut})
+
+    def halved(self, seed: int) -> Dataset:
+        """With ``select`` and ``certify``: the validation split cut in two as `split` cuts train, the odd sample in
+        ``certify``. Errors: `DataUnavailable` (P504) for a validation split of fewer than two samples."""
+        whole = self.validation
+        if len(whole) < 2:
+            message = f"a validation split of {len(whole)} samples cannot be cut into `select` and `certify`"
+            raise DataUnavailable("P504", message, "Give `data` a larger share: `validation = 20%`.")
+        select, certify = self._cut(whole, len(whole) - len(whole) // 2, seed ^ HALVES)
+        return replace(self, splits={**self.splits, "select": select, "certify": certify})
+
+    def _cut(self, whole: Split, count: int, seed: int) -> tuple[Split, Split]:
+        """The rest and `count` samples of a split."""
         if self.task == "language":
-            chosen = torch.arange(len(self.train)) >= len(self.train) - count
+            chosen = torch.arange(len(whole)) >= len(whole) - count
         else:
-            chosen = _stratified(labels, len(self.train), count, seed)
-        device = self.train.inputs.device
-        parts = {
-            "train": self.train.take((~chosen).nonzero().flatten().to(device)),
-            "validation": self.train.take(chosen.nonzero().flatten().to(device)),
-        }
-        return replace(self, splits={**self.splits, **parts})
+            labels = whole.targets.cpu() if self.task == "classification" else None
+            chosen = _stratified(labels, len(whole), count, seed)
+        device = whole.inputs.device
+        rest, cut = ((~chosen).nonzero().flatten(), chosen.nonzero().flatten())
+        return whole.take(rest.to(device)), whole.take(cut.to(device))
 
     def reshaped(self, input_shape: Shape) -> Dataset:
         """Inputs as views of the shape that a network asks for. Errors: `DataUnavailable` (P504) if sizes differ."""

@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import readme
 
+SPREAD = {"mean": 1.234, "low": 1.0, "high": 2.0, "seeds": 3}
 RESULTS = {
     "lenet300": {
         "summary": {
@@ -24,6 +25,37 @@ RESULTS = {
         "got": 13310,
         "status": "feasible-verified",
         "seed": 0,
+    },
+    "l0_methods": {
+        "drop": 0.5,
+        "epochs": {"lenet_5": {"dense": 5, "solve": 12, "finetune": 4}},
+        "summary": {
+            "lenet_5": {
+                "dense": {"error": SPREAD, "bytes": {**SPREAD, "mean": 123456.4}},
+                "drr": {
+                    "strength": "1e-4",
+                    "within": False,
+                    **dict.fromkeys(("error", "drop", "ratio", "kept", "bytes"), SPREAD),
+                },
+            }
+        },
+    },
+    "reversed": {
+        "spec": "reversed_lenet300",
+        "summary": {
+            "98%": {**dict.fromkeys(("kept", "ratio", "certified accuracy", "test accuracy"), SPREAD), "met": 2},
+        },
+    },
+    "teacher_student": {
+        "noise": 0.08,
+        "parameters": 751,
+        "summary": {
+            "2000": {
+                "least test loss": 101.5,
+                "least description": 50.0,
+                "best by seed": {"test": [90, 81], "description": [50]},
+            }
+        },
     },
     "overhead": {
         "rounds": 15,
@@ -62,6 +94,9 @@ RESULTS = {
 SHOWN = {
     "lenet300": "| `lc` | 1.66 [1.50, 1.90] (3) | – |",
     "lc_toolkit": "Test error 1.97 % with 13 310 weights",
+    "l0_methods": "| `drr`, 1e-4 † | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 1.2 [1.0, 2.0] (3) | 1 |",
+    "reversed": "| 98% | 1 [1, 2] (3) | 1.2 [1.0, 2.0] (3) | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 2 of 3 |",
+    "teacher_student": "| 2 000 | 102 | 81, 90 | 50 | 50 |",
     "overhead": "| net | 3.1 ms | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] |",
     "projection": "| selection, warm | 2.0 | 4.1 | 8.0 | 5 |",
     "check": "| ResNet-50 | 0.25 s | 0.31 s |",

@@ -93,8 +93,15 @@ class Stage(Document):
     solver: str | None
     optimizer: str
     length: str
+    ends: list[str]
     descends_on: list[str]
     because: str | None
+
+
+class Pruning(Document):
+    kind: Literal["prune"]
+    pruner: str
+    reads: list[str]
 
 
 class Explained(Document):
@@ -103,7 +110,7 @@ class Explained(Document):
     spec: str
     problem: Problem
     proofs: list[Proof]
-    solver: list[Stage]
+    solver: list[Stage | Pruning]
     graph: dict[str, Any]
 
 
@@ -194,7 +201,9 @@ class Exported(Document):
     file: str
     bytes: int
     dense_bytes: int
-    formats: dict[str, Literal["dense", "bitmask", "csr"]]
+    formats: dict[str, Literal["dense", "bitmask", "csr", "coded"]]
+    entropy_bytes: int | None
+    largest_rounding: float
 
 
 class Doctor(Document):

@@ -146,7 +146,8 @@ def test_a_table_of_another_network(prune: Prune) -> None:
 
 def test_the_list_of_templates(prune: Prune) -> None:
     run = prune("init", "--list")
-    assert [line.split()[0] for line in run.stdout.splitlines()] == ["bytes", "cnn-l0", "mlp-l0", "n-of-m", "penalty"]
+    names = ["bytes", "cnn-l0", "mlp-l0", "n-of-m", "penalty", "phases"]
+    assert [line.split()[0] for line in run.stdout.splitlines()] == names
     assert all(len(line.split()) > 5 for line in run.stdout.splitlines())
 
 
@@ -250,6 +251,22 @@ def test_an_explanation_as_data(prune: Prune) -> None:
     assert found.graph["program"]
 
 
+def test_stages_that_end_early_and_stages_that_prune_are_explained(prune: Prune) -> None:
+    text = LENET + "finetune for 30 epochs until saturated\nprune tamade(δ = 1%)\n"
+    prune.write("phases.prune", text)
+    run = prune("explain", "phases.prune", "--shapes", "shapes.json", "--format", "json")
+    solve, finetune, pruning = documents.Explained.model_validate_json(run.stdout).solver
+    assert isinstance(solve, documents.Stage)
+    assert isinstance(finetune, documents.Stage)
+    assert solve.ends == []
+    assert finetune.ends == ["until saturated(window = 10) on validation", "    back to its best epoch"]
+    tamade = "tamade(delta = 0.01, on = validation)"
+    assert pruning == documents.Pruning(kind="prune", pruner=tamade, reads=["validation"])
+    shown = prune("explain", "phases.prune", "--shapes", "shapes.json", "--stage", "solver").stdout
+    assert "finetune\n    for 30 epochs" in shown
+    assert "prune tamade(delta = 0.01, on = validation)\n    reads validation\n" in shown
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "specs").glob("*.prune")), ids=lambda p: p.name)
 def test_every_spec_is_explained_or_refused(path: Path, prune: Prune) -> None:
     run = prune("explain", path, "--shapes", RESNET50) if path == INFEASIBLE else prune("explain", path)
@@ -304,7 +321,7 @@ def test_a_report_of_a_run(done: Done) -> None:
     assert found == documents.Run.model_validate_json(done.process.stdout).certificate
 
 
-@pytest.mark.parametrize("target", ["best", "dense", "bitmask", "csr"])
+@pytest.mark.parametrize("target", ["best", "dense", "bitmask", "csr", "coded"])
 def test_an_export_has_the_bytes_that_were_counted(target: str, done: Done, tmp_path: Path) -> None:
     out = tmp_path / f"{target}.safetensors"
     run = done.prune("export", "runs/tiny", "--to", target, "-o", out, "--format", "json")
@@ -315,7 +332,22 @@ def test_an_export_has_the_bytes_that_were_counted(target: str, done: Done, tmp_
         assert found.bytes == certificate.constraints[1].got
     if target == "best":
         assert found.bytes < found.dense_bytes / 3
+    assert (found.entropy_bytes is not None) == (found.largest_rounding > 0) == (target == "coded")
     assert set(load_export(out)) == {f"fc{i}.{part}" for i in (1, 2) for part in ("weight", "bias")}
+
+
+def test_a_coded_export_of_few_bits(done: Done, tmp_path: Path) -> None:
+    sizes = []
+    for bits in ("3", "8", "12"):
+        out = tmp_path / bits
+        run = done.prune("export", "runs/tiny", "--to", "coded", "--bits", bits, "-o", out)
+        assert run.returncode == 0
+        assert "values rounded by up to" in run.stdout
+        sizes.append(out.stat().st_size)
+    assert sizes == sorted(set(sizes))
+    wrong = done.prune("export", "runs/tiny", "--to", "csr", "--bits", "8")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--bits is of --to coded alone" in wrong.stderr
 
 
 def test_an_export_never_replaces_the_certified_weights(done: Done) -> None:
@@ -361,7 +393,7 @@ def test_a_script_with_its_data_beside_it(prune: Prune) -> None:
 
 
 def test_what_is_refused_is_not_emitted(prune: Prune) -> None:
-    prune.write("refused.prune", LENET.replace("compute:  sparse_macs(net) ≤ 30%", "good: accuracy(net) ≥ 90%"))
+    prune.write("refused.prune", LENET.replace("compute:  sparse_macs(net) ≤ 30%", "few: spikes(net) ≤ 0.5 * base"))
     run = prune("emit", "refused.prune", "--shapes", "shapes.json")
     assert (run.returncode, run.stdout) == (1, "")
     assert "error[P414]" in run.stderr

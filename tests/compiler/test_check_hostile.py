@@ -92,6 +92,8 @@ LINES = st.one_of(
 CLAUSES = st.one_of(
     st.builds("solve lc(mu = {}, steps = {})".format, SIDES, SIDES),
     st.builds("solve auto with sgd(lr = {}, momentum = {}) for {}".format, SIDES, SIDES, SIDES),
+    st.builds("prune tamade(δ = {}, on = {})".format, SIDES, SIDES),
+    st.builds("prune reachability(draws = {})".format, SIDES),
     st.builds("finetune minimizing {} until saturated(window = {})".format, SIDES, SIDES),
     st.builds("report {}, {}".format, SIDES, SIDES),
     st.builds("freeze {}".format, SIDES),

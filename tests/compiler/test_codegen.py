@@ -249,8 +249,8 @@ def copied(inliner: Inliner) -> str:
 def test_a_function_comes_with_everything_it_needs_and_nothing_else() -> None:
     inliner = Inliner()
     assert inliner.use("prunelang.runtime.kernels", "anchored") == "anchored"
-    assert names_of(copied(inliner)) == {"anchored", "s_lats"}
-    assert inliner.imports() == "import math"
+    assert names_of(copied(inliner)) == {"anchored", "s_lats", "clipped"}
+    assert inliner.imports() == "import math\nfrom collections.abc import Callable"
 
 
 def test_names_are_followed_through_packages() -> None:
@@ -261,11 +261,11 @@ def test_names_are_followed_through_packages() -> None:
 
 def test_one_name_for_two_things_is_told_apart() -> None:
     inliner = Inliner(frozenset({"s_lats"}))
-    assert inliner.use("prunelang.runtime.kernels", "s_lats") == "s_lats_kernels"
+    assert inliner.use("prunelang.runtime.kernels", "s_lats") == "s_lats_thresholds", "after where it is defined"
     inliner.use("prunelang.runtime.kernels", "anchored")
     text = copied(inliner)
-    assert "def s_lats_kernels(x: float)" in text
-    assert "s_lats_kernels(p / reach), s_lats_kernels(p0 / reach)" in text
+    assert "def s_lats_thresholds(x: float)" in text
+    assert "shape: Shape = s_lats_thresholds)" in text
 
 
 def test_what_works_in_place_keeps_its_underscore() -> None:

@@ -7,6 +7,7 @@ import pytest
 from prunelang.compiler.codes import CODES
 from prunelang.compiler.functions import FUNCTIONS, SETS
 from prunelang.compiler.optimizers import OPTIMIZERS
+from prunelang.compiler.pruners.base import pruners
 from prunelang.compiler.solvers.base import solvers
 from prunelang.docs import FOLDER, main, pages
 
@@ -28,5 +29,6 @@ def test_pages_hold_every_name() -> None:
     assert all(f"`{name}(" in found["functions.md"] for name in FUNCTIONS)
     assert all(name in found["sets.md"] for name in SETS if name != "values")
     assert all(f"## `{word}`" in found["solvers.md"] for word in solvers())
+    assert all(f"## `{word}`" in found["pruners.md"] for word in pruners())
     assert all(f"## `{word}`" in found["optimizers.md"] for word in OPTIMIZERS)
     assert all(f"## {code}: " in found["diagnostics.md"] for code in CODES)

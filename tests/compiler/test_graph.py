@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from prunelang.compiler import graph as package
 from prunelang.compiler.graph import (
     Ascend,
     Assign,
@@ -17,11 +20,15 @@ from prunelang.compiler.graph import (
     Certify,
     Combination,
     Copy,
+    Coupling,
     Data,
     Descend,
     Dual,
+    Evaluate,
     Feasible,
     Finish,
+    Floor,
+    Forget,
     Graph,
     InvalidGraph,
     Latent,
@@ -30,19 +37,23 @@ from prunelang.compiler.graph import (
     Optimizer,
     Outer,
     Part,
+    Penalty,
     Phase,
     Project,
     Quadratic,
     Rest,
+    Restore,
+    Rise,
+    Saturated,
+    Snapshot,
     State,
     Steer,
+    SteerPenalty,
     Step,
     Support,
     Weights,
     from_json,
     listing,
-    state,
-    steps,
     to_json,
     verify,
     walk,
@@ -63,7 +74,14 @@ def concrete(module: Any, base: type) -> list[type]:
     return sorted((v for v in found if v is not base), key=lambda v: v.__name__)
 
 
-NODES = [*concrete(state, State), *concrete(steps, Step)]
+def every(base: type) -> list[type]:
+    """The nodes of all modules of the package, each from the one that defines it."""
+    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    return [node for m in modules for node in concrete(m, base) if node.__module__ == m.__name__]
+
+
+NODES = [*every(State), *every(Step)]
 
 
 # ── codec ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,6 +109,16 @@ SAMPLES: dict[str, Any] = {
     "tuple[Quadratic, ...]": (Quadratic("W", "t", "μ"),),
     "tuple[Step, ...]": (Assign("t", Combination(())), Certify()),
     "Mapping[str, Schedule | bool]": {"lr": K, "nesterov": True},
+    "float | None": 0.1,
+    "int | None": 3,
+    "Kappa": "κ",
+    "Kappa | None": 3,
+    "tuple[Coupling, ...]": (Coupling("W", "w", "γ", "u", K, "O", "A", "r", 2.0),),
+    "bool": True,
+    "tuple[Floor, ...]": (Floor("a", "accuracy", "select", "≥", "-1/200", "1", (("T", 4.0),), "%"),),
+    "tuple[Penalty, ...]": (Penalty("W", "drr", "α", 5.0), Penalty("W", "norm1", K)),
+    "Saturated | None": Saturated("L", 20, 0.5),
+    "Rise": Rise("lats", 0.5, None, "Ση"),
 }
 
 
@@ -157,6 +185,7 @@ def test_a_small_graph_is_valid() -> None:
     verify(graph_of(LOOP, FINISH))
 
 
+WATCH = Evaluate("L", "validation", (Loss("mse", ONE),))
 THETA, MU = Copy("θ", "W"), Level("μ", K)
 BROKEN: dict[str, tuple[Graph, str]] = {
     "a name twice": (graph_of(LOOP, FINISH, extra=(Level("W"),)), "`W` is declared twice"),
@@ -192,6 +221,24 @@ BROKEN: dict[str, tuple[Graph, str]] = {
         ),
         "descends on `W`, which `O` does not hold",
     ),
+    "a test of what nobody evaluates": (
+        graph_of(Assign("L", Combination(())), replace(LOOP, until=Saturated("L", 9)), FINISH, extra=(Level("L"),)),
+        "which no epoch evaluates",
+    ),
+    "a window of one epoch": (
+        graph_of(replace(LOOP, each_epoch=(WATCH,), until=Saturated("L", 1)), FINISH, extra=(Level("L"),)),
+        "two epochs at least",
+    ),
+    "more restored than kept": (
+        graph_of(
+            Forget("best"), LOOP, Restore("best", ("W", "rest"), "solve"), FINISH, extra=(Snapshot("best", ("W",)),)
+        ),
+        "does not fit `best`",
+    ),
+    "a state that nobody kept": (
+        graph_of(LOOP, Restore("best", ("W",), "solve"), FINISH, extra=(Snapshot("best", ("W",)),)),
+        "reads `best` before anything wrote it",
+    ),
     "no finish": (graph_of(LOOP), "does not finish feasible"),
     "no certificate": (Graph("t", START, (Phase("solve", (LOOP, FINISH)),)), "does not end by certifying"),
     "nothing at all": (Graph("t", (), ()), "does not end by certifying"),
@@ -212,11 +259,33 @@ BROKEN: dict[str, tuple[Graph, str]] = {
         graph_of(replace(LOOP, body=(replace(DESCEND, losses=(Loss("mse", Clock("lr")),)),)), FINISH),
         "the weight of mse uses the clock `lr`",
     ),
+    "a penalty that follows lr": (
+        graph_of(replace(LOOP, body=(replace(DESCEND, penalties=(Penalty("W", "drr", Clock("lr"), 5.0),)),)), FINISH),
+        "uses the clock `lr`",
+    ),
+    "a penalty of a level that nobody sets": (
+        graph_of(
+            replace(LOOP, body=(replace(DESCEND, penalties=(Penalty("W", "norm1", "α"),)),)),
+            FINISH,
+            extra=(Level("α"),),
+        ),
+        "reads `α` before anything wrote it",
+    ),
+    "a residue of everything": (
+        graph_of(
+            *(Assign(name, Combination(())) for name in ("α", "a", "c")),
+            Assign("θ", W_ITSELF),
+            SteerPenalty("α", "a", "c", "W", "θ", "O", 0.5, 1.0, 5.0, 9),
+            FINISH,
+            extra=(Level("α"), Level("a"), Level("c"), THETA),
+        ),
+        "the residue in (0, 1)",
+    ),
     "a reach of nothing": (
         graph_of(
             Assign("θ", W_ITSELF),
             Assign("d", Combination(())),
-            Steer("d", "θ", 3, 0.0),
+            Steer("d", "θ", 3, Rise("s_lats", 0.0)),
             FINISH,
             extra=(Latent("θ", "W", "d"), Level("d")),
         ),
@@ -279,10 +348,29 @@ LISTINGS = {
     + "subject to\n  ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 10%\n"
     + "solve ista(reach = 0.5) with sgd(lr = ramp(0.1, 0.001, 0, 1, shape = cosine)) for 30 epochs\n"
     + "finetune for 5 epochs\n",
+    "ista_lats": HEAD
+    + "subject to\n  ‖net.weights‖₀ ≤ 5%\n"
+    + "solve ista(threshold = lats) with sgd(lr = 0.1 * 0.9^epoch, momentum = 0.9) for 30 epochs\n",
+    "ista_str": HEAD
+    + "subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve ista(threshold = str) with sgd(lr = 0.1) for 30 epochs\n",
+    "ista_str_without_a_count": HEAD
+    + "solve ista(threshold = str, s = -10) with sgd(lr = 0.1, weight_decay = 1e-4) for 30 epochs\n",
+    "ista_fixed": HEAD
+    + "subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve ista(threshold = fixed) with sgd(lr = 0.1) for 30 epochs\n",
+    "ista_penalty_form": HEAD.rstrip()
+    + " + 1e-4 * ‖net.weights‖₁\nsolve ista() with sgd(lr = 0.1, momentum = 0.9) for 30 epochs\n",
+    "ista_pgh_to_an_end_of_its_own": HEAD
+    + "subject to\n  ‖net.weights‖₀ ≤ 5%\n"
+    + "solve ista(threshold = pgh, D = 0.02, reach = 0.8) with adam() for 30 epochs\n",
     "balls": HEAD
     + 'subject to\n  a: ‖net["fc1"].weights‖₂² ≤ 4\n  b: net["fc2"].weights ∈ box(-0.1, 0.1)\n'
     + "solve lc(steps = 10) with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\n",
     "nothing_to_compress": HEAD + "solve lc(steps = 10) with sgd(lr = 0.1) for 1 epochs\nfinetune for 1 epochs\n",
+    "until": HEAD
+    + "subject to\n  ‖net.weights‖₀ ≤ 5%\n  a: accuracy(net, on = validation) ≥ base - 0.5 pp\n"
+    + "pretrain with sgd(lr = 0.1) for 99 epochs until saturated(window = 20 epochs)\n"
+    + "solve ista() with sgd(lr = 0.1) for 60 epochs until saturated(on = train)\nprune reachability()\n"
+    + "finetune with sgd(lr = 0.1) for 9 epochs\n",
     "two_solves": HEAD
     + "subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve lc(μ = 0.1, steps = 2) with sgd(lr = 0.1) for 1 epochs\n"
     + "solve lc(μ = 0.2, steps = 2) with sgd(lr = 0.1) for 1 epochs\n",

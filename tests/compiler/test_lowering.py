@@ -6,7 +6,20 @@ from fractions import Fraction
 
 import pytest
 
-from prunelang.compiler.graph import Batches, Descend, Graph, Level, Optimizer, Outer, Phase, Prox, Recalibrate, walk
+from prunelang.compiler.graph import (
+    Batches,
+    Descend,
+    Graph,
+    Level,
+    Optimizer,
+    Outer,
+    Phase,
+    Prox,
+    Recalibrate,
+    Restore,
+    Snapshot,
+    walk,
+)
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.runnability import runnability
 from prunelang.compiler.schedule import evaluate
@@ -174,6 +187,16 @@ def test_buffers_are_recalibrated_after_what_changes_weights_for_good() -> None:
     phases = [(s.name, [type(x) for x in s.body][-1]) for s in graph.program if isinstance(s, Phase)]
     assert phases == [("pretrain", Batches), ("solve", Recalibrate), ("finetune", Recalibrate)]
     assert all(s.batches == 10 for s in walk(graph.program) if isinstance(s, Recalibrate))
+
+
+def test_a_stage_that_restores_its_best_state_keeps_the_statistics_that_were_evaluated_with_it() -> None:
+    text = HEAD.replace("lenet_300_100", "resnet50").replace("mnist()", 'tensors("x.npz", batch = 64)')
+    until = "until saturated(window = 2 epochs)"
+    graph = graph_of(f"{text}{SPARSE}solve ista() for 9 epochs {until}\nfinetune for 3 epochs {until}\n", 640)
+    phases = [[type(x) for x in s.body] for s in graph.program if isinstance(s, Phase)]
+    assert [body[-1] for body in phases] == [Recalibrate, Restore]
+    kept = [s.of for s in graph.state if isinstance(s, Snapshot)]
+    assert kept == [("W", "rest", "buffers", "d", "θ"), ("W", "rest", "buffers")]
 
 
 def test_batches_per_epoch_are_rounded_up() -> None:

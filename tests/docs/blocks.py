@@ -113,9 +113,9 @@ def _lines(text: str) -> list[str]:
 
 # ── pieces of a spec ─────────────────────────────────────────────────────────────────────────────────────────────
 
-ORDER = ("model", "data", "declared", "objective", "subject", "pretrain", "solve", "finetune", "report")
+ORDER = ("model", "data", "declared", "objective", "subject", "pretrain", "solve", "prune", "finetune", "report")
 KINDS = {
-    **{w: w for w in ("model", "data", "pretrain", "solve", "finetune", "report")},
+    **{w: w for w in ("model", "data", "pretrain", "solve", "prune", "finetune", "report")},
     **dict.fromkeys(("language", "param", "let", "freeze"), "declared"),
     **dict.fromkeys(("minimize", "maximize"), "objective"),
     **dict.fromkeys(("subject", "s.t."), "subject"),

@@ -35,6 +35,7 @@ from prunelang.dsl.tree import (
     Number,
     Objective,
     Param,
+    Prune,
     Report,
     ReportItem,
     Select,
@@ -153,6 +154,7 @@ statements = st.one_of(
     st.builds(SubjectTo, st.lists(constraints, min_size=1, max_size=3).map(tuple)),
     st.builds(Stage, st.sampled_from(["pretrain", "finetune"]), st.none() | expressions, *_clauses),
     st.builds(Solve, calls | st.just(Name("auto")), *_clauses),
+    st.builds(Prune, calls),
     st.builds(
         Report,
         st.lists(st.builds(ReportItem, st.none() | texts, expressions | reserved_labels()), min_size=1, max_size=3).map(

@@ -32,6 +32,7 @@ from prunelang.dsl.tree import (
     Number,
     Objective,
     Param,
+    Prune,
     Report,
     ReportItem,
     Select,
@@ -104,6 +105,12 @@ STATEMENTS: list[tuple[str, Statement]] = [
             None,
         ),
     ),
+    (
+        "finetune with sgd() until saturated",
+        Stage("finetune", None, call("sgd"), None, call("saturated")),
+    ),
+    ("prune tamade(δ = 1%)", Prune(call("tamade", delta=n(1, "%")))),
+    ("prune reachability()", Prune(call("reachability"))),
     ("solve auto", Solve(Name("auto"), None, None, None)),
     ("solve lc(μ = 1) for E", Solve(call("lc", mu=n(1)), None, x("E"), None)),
     (
@@ -256,6 +263,10 @@ def test_where_a_line_goes_on(one: str, other: str) -> None:
         "let x = a b",
         "minimize x s.t.",
         "solve lc",
+        "prune tamade",
+        "prune tamade() for 3 epochs",
+        "prune",
+        "let prune = 3",
         "language 1.5",
         "language 1 MB",
         "model net = f",
@@ -279,6 +290,16 @@ def test_where_a_line_goes_on(one: str, other: str) -> None:
 def test_what_is_no_spec(text: str) -> None:
     with pytest.raises(SpecError):
         parse(text)
+
+
+def test_prune_may_name_what_any_word_may() -> None:
+    text = "subject to\n  prune: x ≤ 3\nsolve s(prune = 1)\nreport prune.value, x.prune\n"
+    block, solve, report = parse(text).statements
+    assert isinstance(block, SubjectTo)
+    assert block.constraints[0].label == "prune"
+    assert solve == Solve(call("s", prune=n(1)), None, None, None)
+    items = (ReportItem(None, Attribute(x("prune"), "value")), ReportItem(None, Attribute(x(), "prune")))
+    assert report == Report(items)
 
 
 def test_a_line_that_starts_with_a_sign_goes_on() -> None:

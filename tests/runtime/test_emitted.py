@@ -47,6 +47,12 @@ def spec(
     )
 
 
+def pruned(text: str, *methods: str) -> str:
+    """The same with what `prune` does before and after one more epoch of training."""
+    last = "finetune with sgd(lr = 0.05, momentum = 0.9) for 1 epochs"
+    return text + "".join(f"prune {m}\n{last}\n" for m in methods)
+
+
 BUDGET = "sparsity: ‖net.weights‖₀ ≤ 20%"
 EACH = "layer: ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 20%"
 MNIST = 'model net = mlp([784, 6, 10])\ndata mnist(root = "idx", batch = 20, validation = 20%, seed = 4)'
@@ -56,6 +62,7 @@ CASES: dict[str, str] = {
     "lc_l0_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₀"),
     "lc_l1_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₁"),
     "lc_group_penalty": spec(objective="cross_entropy(net) + 1e-2·group_norm1(net.weights, by = row)"),
+    "lc_description_length": spec("", objective="description_length(net)"),
     "lc_nested_budgets": spec('all: ‖net.weights‖₀ ≤ 20%\n    first: ‖net["fc1"].weights‖₀ ≤ 100'),
     "lc_budget_of_each_layer": spec(EACH),
     "lc_weighted_budgets": spec("size: bytes(net) ≤ 2 KB\n    " + BUDGET),
@@ -75,7 +82,60 @@ CASES: dict[str, str] = {
     ),
     "admm": spec(BUDGET, f"admm(steps = 3) with {SGD} for 5 steps"),
     "ista": spec(BUDGET, "ista() with sgd(lr = ramp(0.2, 0.01, 0, 1), momentum = 0.9) for 3 epochs"),
+    "ista_lats": spec(
+        BUDGET, "ista(threshold = lats) with sgd(lr = 0.2 / (1 + step) + 0.1 * 0.9^epoch, momentum = 0.9) for 3 epochs"
+    ),
+    "ista_stds_sine": spec(BUDGET, "ista(threshold = stds_sine) with adam(lr = 1e-2) for 3 epochs"),
+    "ista_stds_linear": spec(BUDGET, "ista(threshold = stds_linear) with sgd(lr = 0.1) for 20 steps"),
+    "ista_pgh": spec(BUDGET, "ista(threshold = pgh, β = 0.01, reach = 0.7) with sgd(lr = 0.1) for 3 epochs"),
+    "ista_fixed": spec(BUDGET, "ista(threshold = fixed) with sgd(lr = 0.1) for 3 epochs"),
+    "ista_str": spec(BUDGET, "ista(threshold = str) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "ista_str_each_layer": spec(EACH, "ista(threshold = str) with adamw(lr = 1e-2) for 3 epochs"),
+    "ista_str_without_a_count": spec(
+        "", "ista(threshold = str, s = -3) with sgd(lr = 0.1, weight_decay = 1e-3) for 3 epochs"
+    ),
+    "ista_l1_penalty": spec(
+        "",
+        "ista() with sgd(lr = 0.1 * 0.9^epoch, momentum = 0.9) for 3 epochs",
+        "cross_entropy(net) + 1e-2·‖net.weights‖₁",
+    ),
+    "ista_two_penalties": spec(
+        "",
+        "ista(threshold = stds_linear, reach = 0.8) with sgd(lr = 0.1) for 3 epochs",
+        'cross_entropy(net) + (1e-2 + p / 1000)·‖net["fc1"].weights‖₁ + 2e-2·‖net["fc2"].weights‖₁',
+    ),
+    "ista_an_end_of_its_own": spec(
+        BUDGET, "ista(D = 0.02, threshold = lats) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"
+    ),
+    "ista_fixed_without_a_count": spec("", "ista(threshold = fixed, D = 0.05) with sgd(lr = 0.1) for 3 epochs"),
     "ista_threshold_of_each_layer": spec(EACH, "ista() with sgd(lr = 0.1) for 3 epochs"),
+    "drr": spec(BUDGET, "drr() with sgd(lr = 0.1, momentum = 0.9) for 5 epochs"),
+    "drr_for_each_layer_under_adam": spec(EACH, "drr(β = 9, reach = 0.5) with adam(lr = 1e-3) for 4 epochs"),
+    "drr_beside_a_kept_layer": spec(
+        'rest: ‖net.weights‖₀ ≤ 30%\n    last: net["fc2"].weights ∈ dense',
+        "drr(α = ramp(0, 1e-3, 0, 0.5)) with adamw(lr = 1e-3) for 2 epochs",
+    ),
+    "drr_penalty": spec(
+        solver="drr() with sgd(lr = 0.1) for 2 epochs",
+        objective='cross_entropy(net) + 1e-4·drr(net["fc1"].weights, 7) + 1e-3·‖net["fc2"].weights‖₀',
+    ),
+    "drr_description_length": spec(
+        "", "drr() with sgd(lr = 0.1) for 2 epochs", objective="0.5 * description_length(net)"
+    ),
+    "rl1_description_length": spec("", "rl1() with sgd(lr = 0.1) for 2 epochs", objective="description_length(net)"),
+    "rl1": spec(BUDGET, "rl1() with sgd(lr = 0.1, momentum = 0.9, weight_decay = 1e-4) for 4 epochs"),
+    "rl1_penalty": spec(
+        solver="rl1() with sgd(lr = 0.1 * 0.9^epoch) for 2 epochs",
+        objective="cross_entropy(net) + 1e-4 * 0.5^epoch·‖net.weights‖₁",
+    ),
+    "pmmp": spec(BUDGET, "pmmp() with adam(lr = 0.01 * 0.9^epoch) for 3 epochs"),
+    "pmmp_multiplier_of_each_layer": spec(
+        EACH, "pmmp(granularity = layerwise, cap = 2, rate = 0.1 * (2 - p)) with sgd(lr = 0.1) for 3 epochs"
+    ),
+    "pmmp_weight_that_moves": spec(
+        BUDGET, "pmmp(α = 1e-3 * p, update = simultaneous, dual_rate = 0.1 * 0.5^epoch) with adamw() for 30 steps"
+    ),
+    "pmmp_l0_penalty": spec("", "pmmp() with adam() for 2 epochs", "cross_entropy(net) + 1e-3·‖net.weights‖₀"),
     "idx_files": spec(BUDGET, f"lc(steps = 2, μ = 0.05 * 2^k) with {SGD} for 1 epochs", head=MNIST)
     + "report accuracy(net, on = validation)\n",
     "starting_weights": spec(
@@ -87,7 +147,67 @@ CASES: dict[str, str] = {
         head="model net = mlp([64, 12, 10])\n"
         'model big = mlp([64, 16, 10]) from "teacher.safetensors" frozen\ndata digits(batch = 128)',
     ),
-    "own_network_with_normalisation": spec(BUDGET, head="model net = normed()\ndata digits(batch = 128)"),
+    "prune_after_solve": pruned(spec(BUDGET), "tamade(δ = 5%)", "reachability()"),
+    "prune_without_solve": "model net = mlp([64, 12, 10])\ndata digits(batch = 128)\nminimize 2·cross_entropy(net)\n"
+    "subject to\n    all: ‖net.weights‖₀ ≤ 90%\npretrain with sgd(lr = 0.2, momentum = 0.9) for 3 epochs\n"
+    "prune tamade(δ = 10%, on = train)\nprune reachability(method = random_gradient)\n"
+    "finetune with sgd(lr = 0.1) for 2 epochs\n",
+    "prune_on_idx_files": pruned(spec(BUDGET, head=MNIST), "tamade(δ = 0)", "reachability()"),
+    "prune_a_network_with_normalisation": pruned(
+        spec("sparsity: ‖net.weights‖₀ ≤ 4%", head="model net = normed()\ndata digits(batch = 128)"),
+        "reachability()",
+        "tamade(δ = 1%)",
+    ),
+    "prune_with_a_teacher": pruned(
+        spec(
+            BUDGET,
+            objective="0.5·cross_entropy(net) + 0.5·distill(net, big, T = 2)",
+            head="model net = mlp([64, 12, 10])\n"
+            'model big = mlp([64, 16, 10]) from "teacher.safetensors" frozen\ndata digits(batch = 128)',
+        ),
+        "tamade(δ = 1%)",
+        "reachability(method = random_gradient, draws = 1)",
+    ),
+    "measured_against_base": spec(
+        BUDGET + "\n    near: accuracy(net) ≥ base - 5 pp\n    low: cross_entropy(net) ≤ 1.2 * base + 0.05",
+        head="model net = mlp([64, 12, 10])\ndata digits(batch = 128, validation = 40%)",
+        finetune="sgd(lr = 0.3, momentum = 0.9) for 4 epochs",
+    ),
+    "until_saturated": spec(
+        BUDGET,
+        "ista() with sgd(lr = 0.1, momentum = 0.9) for 9 epochs until saturated(window = 2 epochs)",
+        finetune="sgd(lr = 1, momentum = 0.9) for 9 epochs until saturated(window = 3 epochs, on = train)",
+        objective="0.5·cross_entropy(net) + mse(net)",
+    ),
+    "until_saturated_on_idx_files": spec(
+        BUDGET, head=MNIST, finetune="sgd(lr = 0.2, momentum = 0.9) for 9 epochs until saturated(window = 2 epochs)"
+    ),
+    "until_under_a_penalty": spec(
+        BUDGET,
+        "rl1(α = 1e-3) with sgd(lr = 0.2, momentum = 0.9) for 9 epochs until saturated(window = 2 epochs)",
+    ),
+    "finetune_keeps_the_best": spec(
+        BUDGET + "\n    good: accuracy(net, on = validation) ≥ 90%",
+        finetune="sgd(lr = 1, momentum = 0.9) for 4 epochs",
+    ),
+    "finetune_keeps_the_best_on_idx_files": spec(
+        "sparsity: ‖net.weights‖₀ ≤ 25%\n    good: cross_entropy(net, on = validation) ≤ 1",
+        head=MNIST,
+        finetune="sgd(lr = 3 * 0.5^epoch, momentum = 0.9) for 4 epochs",
+    ),
+    "until_with_a_teacher": spec(
+        BUDGET,
+        objective="distill(net, big, T = 2)",
+        head="model net = mlp([64, 12, 10])\n"
+        'model big = mlp([64, 16, 10]) from "teacher.safetensors" frozen\ndata digits(batch = 128)',
+        finetune="sgd(lr = 0.5, momentum = 0.9) for 40 steps until saturated(window = 2 epochs)",
+    ),
+    "own_network_with_normalisation": spec(
+        BUDGET,
+        head="model net = normed()\ndata digits(batch = 128)",
+        finetune="sgd(lr = 0.5, momentum = 0.9) for 6 epochs until saturated(window = 2 epochs)",
+    )
+    + "finetune with sgd(lr = 0.01) for 1 epochs\n",
 }
 
 OWN_NETWORK = """
@@ -192,6 +312,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
             write_inputs(folder)
             patch.chdir(folder)
             if "normed()" in text:
+                known = {k: v for k, v in registry.models._entries.items() if k != "normed"}
+                patch.setattr(registry.models, "_entries", known)
                 registry.load_user_code(folder / "own_networks.py")
             (folder / "case.prune").write_text(text)
             emitted, weights[name] = executed(compile(folder / "case.prune", dtype="float64"), folder)

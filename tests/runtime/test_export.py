@@ -96,8 +96,8 @@ def test_bfloat16(tmp_path: Path) -> None:
 def test_refusals(tmp_path: Path) -> None:
     t = table()
     weights = save_weights(tmp_path / "w", arrays(t, 0), t)
-    with pytest.raises(ValueError, match="unknown format 'coded', expected one of dense, bitmask, csr or best"):
-        export(weights, t, tmp_path / "e", "coded")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown format 'zip', expected one of dense, bitmask, csr, coded or best"):
+        export(weights, t, tmp_path / "e", "zip")  # type: ignore[arg-type]
     with pytest.raises(FileProblem, match="cannot be written"):
         export(weights, t, tmp_path / "no" / "e")
     with pytest.raises(FileProblem, match="cannot be read"):

@@ -1,0 +1,33 @@
+"""Emitters of what looks at data that is not trained on: `base`, and the search, which no script carries out."""
+
+from __future__ import annotations
+
+from prunelang.compiler.codegen.expressions import quoted
+from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.codegen.stopping import measured
+from prunelang.compiler.graph import Observe, Search, walk
+from prunelang.dsl.diagnostics import Diagnostic, SpecError
+
+
+def observe(step: Observe, p: Program) -> None:
+    """``base_i = value`` for each floor that speaks of `base`."""
+    p.writer.comment(step.line())
+    for i, floor in enumerate(step.floors):
+        name = p.bases.setdefault((floor.label, floor.split), f"base_{i + 1}")
+        p.writer.line(f"{name} = {measured(floor.name, floor.split, dict(floor.arguments), p)}")
+        p.writer.line(f"print(f{quoted(f'base: {floor.name} on {floor.split} {{{name}:.6g}}')})")
+
+
+def require_no_search(p: Program) -> None:
+    """Raises `SpecError` (P450) for a graph that searches."""
+    if not any(isinstance(s, Search) for s in walk(p.graph.program)):
+        return
+    objective = p.plan.problem.objective
+    found = Diagnostic(
+        "P450",
+        "error",
+        "a search is not written as a script: how often it trains depends on what it measures",
+        objective.span,
+        hint="`prune run` it, then emit the forward problem with the bound that it found: `minimize L s.t. ‖w‖₀ ≤ κ`",
+    )
+    raise SpecError([found], p.plan.source)

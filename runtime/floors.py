@@ -1,0 +1,99 @@
+"""Measured constraints: what their values on a split allow to say, in a search and in the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunelang.compiler.graph import Floor
+from prunelang.compiler.problem import CONFIDENCE, Measured
+from prunelang.runtime import statistics
+from prunelang.runtime.statistics import Interval
+
+Array = NDArray[np.float64]
+Each = Callable[[Measured], Array | None]  # the values of a function, one a sample, on the network as it is now
+SHARES = ("accuracy", "error")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a floor is met, and what is said about it. `confirmed` is None where there is no test: then the value
+    itself decides."""
+
+    label: str
+    value: float
+    limit: float
+    met: bool
+    margin: float  # of the value, or of its bound where there is one: negative where the floor is not met
+    interval: Interval | None = None
+
+    @property
+    def confirmed(self) -> bool | None:
+        return None if self.interval is None else self.met
+
+
+def function_of(floor: Floor) -> Measured:
+    return Measured(floor.name, floor.split, floor.arguments, floor.unit)
+
+
+def judge(floor: Floor, value: float, values: Array | None, base: float = 0.0, start: Array | None = None) -> Verdict:
+    """The verdict on `value`, the mean of `values`; `base` and `start` are those of the network that entered the first
+    solve. Train is all there is of what is trained on, so that its value decides."""
+    limit, sign = floor.bound(base), 1.0 if floor.relation == "≥" else -1.0
+    found = None if floor.split == "train" or values is None else interval(floor, values, start)
+    margin = sign * (value - limit)
+    if found is not None:  # a bound on E[v − factor·b] is held against the offset
+        margin = min(margin, sign * (found.bound - float(Fraction(floor.offset))))
+    return Verdict(floor.label, value, limit, margin >= 0.0, margin, found)
+
+
+def interval(floor: Floor, values: Array, start: Array | None) -> Interval | None:
+    """The bound on E[v], or on E[v − factor·b] against the network at the start; None without what it needs."""
+    binary = floor.name in SHARES and bool(np.isin(values, (0.0, 1.0)).all())
+    if not floor.relative:
+        return statistics.share(values, floor.relation) if binary else statistics.mean(values, floor.relation)
+    if start is None:
+        return None
+    factor = float(Fraction(floor.factor))
+    if binary and bool(np.isin(start, (0.0, 1.0)).all()):
+        return statistics.share_against(values, start, factor, floor.relation)
+    return statistics.mean_against(values, start, factor, floor.relation)
+
+
+def statement(floor: Floor, verdict: Verdict, hits: int | None) -> str:
+    """One sentence for people: ``accuracy ≥ 98.21 % with 95 % confidence (Clopper–Pearson, 5912 of 6000 on certify)``.
+
+    The bound is rounded to the side on which the sentence stays true.
+    """
+    found = verdict.interval
+    if found is None:
+        return ""
+    what = floor.name
+    if floor.relative:
+        factor = float(Fraction(floor.factor))
+        what += " − base" if factor == 1 else f" − {factor:g}·base"
+    share = floor.name in SHARES
+    bound = (
+        f"{_rounded(100 * found.bound, floor.relation, 2)} {'pp' if floor.relative else '%'}"
+        if share
+        else (_rounded(found.bound, floor.relation, 5) + (f" {floor.unit}" if floor.unit else ""))
+    )
+    counted = f"{found.samples} samples" if hits is None or floor.relative else f"{hits} of {found.samples}"
+    asymptotic = ", asymptotic" if found.asymptotic else ""
+    level = f"{float(100 * CONFIDENCE):g} %"
+    how = f"({found.method}{asymptotic}, {counted} on {floor.split})"
+    return f"{what} {floor.relation} {bound} with {level} confidence {how}"
+
+
+def _rounded(value: float, side: Literal["≤", "≥"], digits: int) -> str:
+    scale = 10**digits
+    if not np.isfinite(value):
+        return "−∞" if value < 0 else "∞"
+    exact = Fraction(value) * scale
+    whole = exact.__floor__() if side == "≥" else exact.__ceil__()
+    return f"{whole / scale:.{digits}f}"

@@ -1,0 +1,117 @@
+"""What a finite split says about the distribution that it was drawn from: one-sided bounds at a stated confidence.
+
+Shares of right answers have exact bounds (Clopper–Pearson); means of losses have the normal one, which holds for large
+samples only and says so. Against `base`, the same samples are compared one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunelang.compiler.problem import CONFIDENCE
+
+Array = NDArray[np.float64]
+Side = Literal["≤", "≥"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A one-sided bound on a mean over the distribution: at least `low`, or at most `high`."""
+
+    value: float  # the mean on the split
+    bound: float
+    samples: int
+    method: Literal["Clopper–Pearson", "paired, Clopper–Pearson", "normal", "paired, normal"]
+
+    @property
+    def asymptotic(self) -> bool:
+        """Whether the bound holds for large samples only."""
+        return self.method.endswith("normal")
+
+
+def share_at_least(hits: int, samples: int, level: float = float(CONFIDENCE)) -> float:
+    """The Clopper–Pearson lower bound on p, of `hits` ~ Binomial(samples, p): the p with P[X ≥ hits] = 1 − level.
+
+    0 for no hits. Errors: ValueError unless 0 ≤ hits ≤ samples and samples ≥ 1.
+    Clopper & Pearson, The use of confidence or fiducial limits, Biometrika 26, 1934.
+    """
+    _require(hits, samples)
+    if hits == 0:
+        return 0.0
+    from scipy.stats import beta  # half a second, for runs that have measured constraints
+
+    return float(beta.ppf(1.0 - level, hits, samples - hits + 1))
+
+
+def share_at_most(hits: int, samples: int, level: float = float(CONFIDENCE)) -> float:
+    """The upper bound: the p with P[X ≤ hits] = 1 − level; 1 where every sample is a hit."""
+    _require(hits, samples)
+    if hits == samples:
+        return 1.0
+    from scipy.stats import beta
+
+    return float(beta.ppf(level, hits + 1, samples - hits))
+
+
+def _require(hits: int, samples: int) -> None:
+    if samples < 1 or not 0 <= hits <= samples:
+        raise ValueError(f"{hits} of {samples} samples")
+
+
+def share(values: Array, side: Side) -> Interval:
+    """The bound on the mean of 0/1 values from the given side."""
+    hits, samples = int(values.sum()), len(values)
+    found = share_at_least(hits, samples) if side == "≥" else share_at_most(hits, samples)
+    return Interval(hits / samples, found, samples, "Clopper–Pearson")
+
+
+def share_against(values: Array, base: Array, factor: float, side: Side) -> Interval:
+    """The bound on E[v − factor·b] of 0/1 values v and b on the same samples.
+
+    The mean is Σ c·P over the four cells (v, b) with c = v − factor·b; the probability of every cell with c ≠ 0 gets
+    its own exact bound at level 1 − (1 − CONFIDENCE)/#cells, which hold together by Bonferroni's inequality. For
+    factor 1 these are the two discordant cells.
+    """
+    _aligned(values, base)
+    samples = len(values)
+    cells = [(1.0 - factor, (values == 1) & (base == 1)), (1.0, (values == 1) & (base == 0))]
+    cells.append((-factor, (values == 0) & (base == 1)))
+    found = [(c, int(mask.sum())) for c, mask in cells if c != 0.0]
+    level = 1.0 - (1.0 - float(CONFIDENCE)) / len(found)
+    bound = 0.0
+    for c, hits in found:
+        low = (c > 0) == (side == "≥")
+        bound += c * (share_at_least if low else share_at_most)(hits, samples, level)
+    return Interval(float((values - factor * base).mean()), bound, samples, "paired, Clopper–Pearson")
+
+
+def mean(values: Array, side: Side) -> Interval:
+    """The normal bound ``x̄ ± z·s/√n``, s² the unbiased variance; ±∞ of a single sample."""
+    return _normal(values, side, "normal")
+
+
+def mean_against(values: Array, base: Array, factor: float, side: Side) -> Interval:
+    """The normal bound on E[v − factor·b] from the differences on the same samples."""
+    _aligned(values, base)
+    return _normal(values - factor * base, side, "paired, normal")
+
+
+def _normal(values: Array, side: Side, method: Literal["normal", "paired, normal"]) -> Interval:
+    n, sign = len(values), 1.0 if side == "≤" else -1.0
+    centre = math.fsum(values.tolist()) / n
+    if n < 2:
+        return Interval(centre, sign * math.inf, n, method)
+    from scipy.stats import norm
+
+    spread = math.sqrt(math.fsum(((values - centre) ** 2).tolist()) / (n - 1) / n)
+    return Interval(centre, centre + sign * float(norm.ppf(float(CONFIDENCE))) * spread, n, method)
+
+
+def _aligned(values: Array, base: Array) -> None:
+    if values.shape != base.shape:
+        raise ValueError(f"{len(values)} samples are compared with {len(base)}")
