@@ -42,7 +42,7 @@ from prunelang.compiler.measured import watched
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Measured, Problem, Term
-from prunelang.compiler.reversed import forward_plan, selecting
+from prunelang.compiler.reversed import entering, forward_plan, selecting
 from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
 from prunelang.compiler.solvers.base import Solver, compressed
 from prunelang.compiler.stopping import restores, watched_loops
@@ -61,6 +61,7 @@ class Lowering:
     steps: list[Step] = field(default_factory=list)  # of the phase under construction
     stage: StagePlan = field(init=False)
     problem: Problem = field(init=False)  # as the solver at hand sees it, after bridges
+    based: bool = False  # `base` is known when the stage begins
 
     def __post_init__(self) -> None:
         self.problem = self.plan.problem
@@ -189,9 +190,10 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
     if low.buffers:
         low.declare(Buffers("buffers", low.buffers))
     program: list[Step] = []
-    solved, first = False, None
-    for stage in plan.stages:
-        low.stage, low.steps = stage, []
+    first = entering(plan.stages)
+    solved = False
+    for i, stage in enumerate(plan.stages):
+        low.stage, low.steps, low.based = stage, [], i >= first
         if stage.pruner is not None:
             stage.pruner.lower(low)
             low.steps += _checked(low, solved)
@@ -202,15 +204,13 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
             stage.solver.lower(low)
             solved = True
         else:
-            low.steps.append(_idle(low, stage.solver))
+            low.steps += _idle(low, stage.solver)
         low.steps = list(watched_loops(low, tuple(low.steps)))
         settled = restores(low.steps) or (stage.pruner is not None and stage.pruner.exact)
         if low.buffers and stage.kind != "pretrain" and not settled:
             low.steps.append(Recalibrate("buffers", min(low.batches, RECALIBRATION_BATCHES)))
-        if stage.solver is not None and first is None:
-            first = len(program)
         program.append(Phase(stage.kind, tuple(low.steps)))
-    if first is not None:
+    if first < len(program):
         program[first:] = selecting(low, asked, tuple(program[first:]))
     graph = Graph(f"{plan.source.name}: {plan.model.text}", tuple(low.state), (*program, Certify()))
     verify(graph)
@@ -238,7 +238,13 @@ def _checked(low: Lowering, solved: bool) -> tuple[Step, ...]:
     return (*finish, Record("stage", low.stage.kind, "W"))
 
 
-def _idle(low: Lowering, solver: Solver) -> Step:
-    """A solve without anything to compress: what is left of it is training, with the same clocks."""
-    loop = low.descend(("rest",))
-    return Outer(int(getattr(solver, "steps", 1)), (loop,)) if solver.outer else loop
+def _idle(low: Lowering, solver: Solver) -> tuple[Step, ...]:
+    """A solve without anything to compress: what is left of it is training, with the same clocks. All kernels belong
+    to W only where another stage removes weights: then they are trained, on what an earlier one left."""
+    pruned = any(isinstance(s, Support) for s in low.state)
+    loop = low.descend(("W", "rest") if low.constrained else ("rest",), support="m" if pruned else None)
+    training = Outer(int(getattr(solver, "steps", 1)), (loop,)) if solver.outer else loop
+    if not low.constrained:
+        return (training,)
+    m = low.support("m", "W")
+    return (training, Finish("W", Combination(((1, "W", None),)), low.feasible(), m))

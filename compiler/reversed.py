@@ -12,8 +12,9 @@ from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
+from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Floor, Observe, Part, Search, Step
-from prunelang.compiler.measured import measured_constraints, watched
+from prunelang.compiler.measured import is_measured, measured_constraints, watched
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import (
     Choice,
@@ -159,13 +160,20 @@ def conditions(c: Constraint, split: str) -> list[Floor]:
 # ── the search around the solve ──────────────────────────────────────────────────────────────────────────────────
 
 
+def entering(stages: tuple[StagePlan, ...]) -> int:
+    """The stage before which `base` is what it is: the first solve, or where there is none what follows pretraining."""
+    solves = [i for i, s in enumerate(stages) if s.solver is not None]
+    later = [i for i, s in enumerate(stages) if s.kind != "pretrain"]
+    return next(iter(solves or later), len(stages))
+
+
 def selecting(low: Lowering, asked: Plan, body: tuple[Step, ...]) -> list[Step]:
     """The first solve and what follows it, with what measured constraints need around them."""
     found, steps = floors(asked.problem), []
-    if any(isinstance(c.set, Relative) for c in measured_constraints(asked.problem)):
+    if any(isinstance(c.set, Relative) and (is_measured(c) or is_coded(c)) for c in asked.problem.constraints):
         steps.append(Observe(tuple(f for f in found if f.relative)))
     term = searched(asked.problem)
-    if term is None:
+    if term is None or not any(s.solver is not None for s in asked.stages):
         return [*steps, *body]
     level, top = low.level(LEVEL), dense(term, asked.table)
     inner = tuple(with_level(s, term, top, level) for s in body)

@@ -32,6 +32,11 @@ def _searches(plan: Plan) -> Iterator[Diagnostic]:
                     hint = "leave it out; a search minimises a count under measured constraints"
                     yield Diagnostic("P454", "error", message, stage.span, hint=hint)
         return
+    for option in ("probes", "tolerance"):
+        giving = [s for s in plan.stages if s.solver is not None and getattr(s.solver, option) is not None]
+        for stage in giving[1:]:
+            message = f"there is one search around all solves, and its `{option}` is given by an earlier one"
+            yield Diagnostic("P454", "error", message, stage.span, hint="leave it out here")
     if searched(plan.problem) is None:
         hint = "for example `minimize ‖net.weights‖₀`"
         names = " + ".join(t.text or t.function.name for t in objective.terms)

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 def watched_loops(low: Lowering, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps of the stage, its loops with what stopping and keeping need; unchanged where nothing asks for it."""
     stage = low.stage
-    conditions = floors(low.plan.problem) if stage.kind == "finetune" else ()
+    found = floors(low.plan.problem) if stage.kind == "finetune" else ()
+    conditions = tuple(f for f in found if low.based or not f.relative)
     if stage.until is None and not conditions:
         return steps
     return tuple(x for s in steps for x in (_watched(low, s, conditions) if isinstance(s, Batches) else (s,)))

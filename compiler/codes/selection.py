@@ -39,7 +39,7 @@ SELECTION = (
     Code(
         "P454",
         "search option without a search",
-        "`probes` or `tolerance` is given to the solver of a spec that minimises no count under measured constraints.",
+        "`probes` or `tolerance` is given where nothing is searched, or by more than one solve around which one search is.",
         "The option would change nothing, silently.",
         "Leave it out.",
     ),

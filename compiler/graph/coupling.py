@@ -54,7 +54,7 @@ class Coupling:
     def update(self) -> str:
         """What follows the descent, in the listing."""
         top = "∞)" if self.cap is None else f"{self.cap:g}]"
-        along = f" along 2r − {self.past}" if self.past else ""
+        along = f" along 2r − {self.past}₋" if self.past else ""
         moved = f"{self.copy}, {self.gates} by {self.by}"
         return f"{moved}; ascend {self.dual}{along} by {self.ascent}; clip {self.gates}: [0, 1], {self.dual}: [0, {top}"
 

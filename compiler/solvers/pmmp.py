@@ -70,7 +70,7 @@ class Pmmp(AbstractWeighed):
         clocks=ALPHA_CLOCKS,
     )
     update: Literal["simultaneous", "optimistic"] = option(
-        "how u ascends: along its gradient r, or along 2r − r of the step before", "optimistic"
+        "how u ascends: along its gradient r, or along 2r − r₋ with r₋ of the step before", "optimistic"
     )
     granularity: Literal["elementwise", "layerwise"] = option(
         "one u for each weight, or one for each layer's", "elementwise"

@@ -94,6 +94,10 @@ class AbstractWeighed(Solver):
         if penalised and self.alpha is not None:
             message = "α is the coefficient of the penalty in the objective: as an option it would be said twice"
             yield Diagnostic("P435", "error", message, penalised[0].span, hint="leave the option out")
+        if self.alpha is not None and not penalised and not any(c.structural for c in problem.constraints):
+            message = "α has nothing to weigh: no count is constrained, and the objective holds no penalty"
+            hint = "write it into the objective, for example `minimize L + α * ‖net.weights‖₀`"
+            yield Diagnostic("P435", "error", message, stage.span, hint=hint)
         for name in ("reach", "residue"):
             if getattr(self, name) is not None and not steered:
                 message = f"`{name}` belongs to the search for α under a count, and α is given here"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,37 @@ RESULTS = {
             }
         },
     },
+    "pmmp_study": {
+        "summary": {
+            "optimistic driven": {"error": 2.19, "before": 2.614, "cut": 2.65, "removed": 0.0018, "seeds": 1},
+            "drr α=0.0001": {"error": 2.2867, "before": 2.55, "cut": 2.55, "removed": 0.0007, "seeds": 3},
+        }
+    },
+    "coded": {
+        "runs": {
+            "5%": {
+                "formats": {"coded": 1960, "csr": 8358, "bitmask": 8904, "dense": 106696},
+                "entropy bound": 2152,
+                "pruned and rounded": {"zstd -19": 2342},
+                "pruned float32": {"zstd -19": 6192},
+                "dense float32": {"zstd -19": 98855},
+                "accuracy before rounding": 0.9827,
+                "accuracy after rounding": 0.98264,
+            }
+        }
+    },
+    "description_length": {
+        "what": "bits for a/text, 900 bytes, the model's own bits counted",
+        "compressors": {"LZMA2 (xz -9e)": {"total bytes": 500}},
+        "byte_transformer": {
+            "layers": 2,
+            "width": 64,
+            "kernel weights kept": 93,
+            "model bytes, coded": 200,
+            "total bytes": 1800,
+            "on coarser grids": {"6 bits": {"model bytes, coded": 100, "total bytes": 600}},
+        },
+    },
     "overhead": {
         "rounds": 15,
         "device": "cpu",
@@ -97,6 +129,9 @@ SHOWN = {
     "l0_methods": "| `drr`, 1e-4 † | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 1.2 [1.0, 2.0] (3) | 1 |",
     "reversed": "| 98% | 1 [1, 2] (3) | 1.2 [1.0, 2.0] (3) | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 2 of 3 |",
     "teacher_student": "| 2 000 | 102 | 81, 90 | 50 | 50 |",
+    "pmmp_study": "| `drr`, α = 1e-4 | 2.29 | 2.55 | 2.55 | 0.001 | 3 |\n| α steered until the cut is small; u along",
+    "coded": "| zstd -19, of the pruned and rounded weights | 2 342 |",
+    "description_length": "1.20 times the bytes",
     "overhead": "| net | 3.1 ms | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] |",
     "projection": "| selection, warm | 2.0 | 4.1 | 8.0 | 5 |",
     "check": "| ResNet-50 | 0.25 s | 0.31 s |",
@@ -114,6 +149,20 @@ def test_a_result_becomes_a_table(name: str, tmp_path: Path) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "result.json").write_text(json.dumps(RESULTS[name]))
     assert SHOWN[name] in readme.section(name, tmp_path)
+
+
+def test_what_loses_is_said_to_lose() -> None:
+    found: Any = RESULTS["description_length"]
+    assert "It loses to LZMA2" in readme.description_length(found)
+    better = {**found, "compressors": {"LZMA2 (xz -9e)": {"total bytes": 700}}}
+    assert "It beats LZMA2" in readme.description_length(better)
+
+
+def test_links_lead_from_every_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readme, "section", lambda name: f"![{name}](docs/images/x.svg)\n")
+    page = "<!-- numbers: check -->\n<!-- end -->"
+    assert "](docs/images/x.svg)" in readme.written(page)
+    assert "](../docs/images/x.svg)" in readme.written(page, "../")
 
 
 def test_a_stale_page_is_found_and_mended(

@@ -28,8 +28,9 @@ SHARED = "prune run specs/quickstart.prune --out runs/quickstart"
 SHIM = """#!/bin/sh
 exec {python} -c '
 import os, sys
-import prunelang.compiler.bridges, prunelang.compiler.solvers, prunelang.runtime.prox
-for package in (prunelang.compiler.bridges, prunelang.compiler.solvers, prunelang.runtime.prox):
+import prunelang.compiler.bridges, prunelang.compiler.pruners, prunelang.compiler.solvers, prunelang.runtime.prox
+compiler = prunelang.compiler
+for package in (compiler.bridges, compiler.pruners, compiler.solvers, prunelang.runtime.prox):
     folder = package.__name__.replace("prunelang.", "").replace(".", "/")
     if os.path.isdir(folder):
         package.__path__.append(os.path.abspath(folder))

@@ -192,7 +192,7 @@ def test_the_listing_reads_as_the_algorithm() -> None:
         "dual    u like W ≥ 0",
         "w ← W",
         "α Σγ + ⟨u, (W − wγ)² + w²γ(1 − γ)⟩",
-        "ascend u along 2r − r by O_u; clip γ: [0, 1], u: [0, 2]",
+        "ascend u along 2r − r₋ by O_u; clip γ: [0, 1], u: [0, 2]",
     ):
         assert line in text
     assert from_json(to_json(graph)) == graph
