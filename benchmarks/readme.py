@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,43 @@ PAGES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 METHODS = {
     "lc": "`lc`",
-    "ista": "`ista`",
+    "ista": "`ista` (S-LATS)",
+    "ista lats": "`ista`, LATS",
+    "ista stds_sine": "`ista`, STDS sine",
+    "ista stds_linear": "`ista`, STDS linear",
+    "ista pgh": "`ista`, PGH",
+    "ista str": "`ista`, STR",
+    "drr": "`drr`",
+    "rl1": "`rl1`",
+    "pmmp": "`pmmp`",
     "gradual magnitude": "gradual magnitude",
     "one-shot + finetune": "one-shot, fine-tuned",
 }
+NETWORKS = {"lenet_300_100": "LeNet-300-100", "lenet_5": "LeNet-5"}
 OVERS = ("over_bare", "over_bare_fused")
+STUDIED = {
+    "drr α=0.0001": "`drr`, α = 1e-4",
+    "drr α=3e-05": "`drr`, α = 3e-5",
+    "drr α=1e-05": "`drr`, α = 1e-5",
+    "simultaneous α=0.01": "as published: α = 0.01, every variable by Adam",
+    "simultaneous": "α steered to the count",
+    "optimistic u": "α steered to the count; u along 2r − r₋",
+    "simultaneous driven": "α steered until the cut is small",
+    "optimistic driven": "α steered until the cut is small; u along 2r − r₋",
+    "resets driven": "α steered until the cut is small; u reset every 3 epochs",
+    "νPI driven": "α steered until the cut is small; u by νPI",
+    "u rate ×10": "α steered to the count; u ten times as fast",
+    "u rate ×0.1": "α steered to the count; u ten times as slow",
+    "simultaneous, u a tensor": "α steered to the count; one u for each tensor",
+    "inner w, u linear to 3.5": "w at its inner minimum; u raised by a schedule",
+    "eliminated, u to 1": "w and γ at their inner minima; u raised by a schedule",
+}
+COMPRESSED = {
+    "pruned and rounded": "pruned and rounded weights",
+    "pruned float32": "pruned float32 file",
+    "dense float32": "dense float32 file",
+}
+PICTURE = HERE.parent / "docs" / "images" / "teacher_student.svg"
 Json = dict[str, Any]
 
 
@@ -35,7 +68,12 @@ def lenet300(result: Json) -> str:
     """Test error by method and share of weights: mean over seeds, and the range where there are several."""
     found = result["summary"]
     levels = [x for x in ("5%", "2%", "1%") if any(k.endswith(f" at {x}") for k in found)]
-    rows = [[shown, *(_error(found.get(f"{name} at {x}")) for x in levels)] for name, shown in METHODS.items()]
+    measured = {k.rpartition(" at ")[0] for k in found}
+    rows = [
+        [shown, *(_error(found.get(f"{name} at {x}")) for x in levels)]
+        for name, shown in METHODS.items()
+        if name in measured
+    ]
     return (
         "**LeNet-300-100 on MNIST**: test error in % at a share of the 266 200 weights. Every method starts from the "
         f"same dense network of a seed (test error {found['dense at 100%']['mean']:.2f} %, after 20 epochs), sees the "
@@ -46,10 +84,164 @@ def lenet300(result: Json) -> str:
 
 
 def _error(found: Json | None) -> str:
-    if found is None:
-        return "–"
-    spread = f" [{found['low']:.2f}, {found['high']:.2f}]" if found["seeds"] > 1 else ""
-    return f"{found['mean']:.2f}{spread} ({found['seeds']})"
+    return "–" if found is None else _spread(found, 2)
+
+
+def l0_methods(result: Json) -> str:
+    """Compression and error of the relaxations and of two methods that take a count, at matched accuracy."""
+    rows = []
+    for name, methods in result["summary"].items():
+        epochs = sum(result["epochs"][name].values())
+        base, _, suffix = name.partition(", ")
+        title = f"{NETWORKS[base]}, {suffix + ', ' * bool(suffix)}{epochs} epochs"
+        for method, r in methods.items():
+            shown = "dense" if method == "dense" else f"`{method}`, {r['strength']}{'' if r['within'] else ' †'}"
+            cells = [_spread(r[k], d) if k in r else "–" for k, d in (("error", 2), ("drop", 2), ("ratio", 1))]
+            rows.append([title, shown, *cells, grouped(round(r["bytes"]["mean"]))])
+            title = ""
+    return (
+        "**Relaxations of ‖w‖₀ on MNIST**: test error in %, how much that is above the dense network of the same seed, "
+        "weights in all over weights kept, and bytes of the coded file. `drr`, `rl1` and `pmmp` minimise the loss plus "
+        "α for every weight that is not 0, and TAMADE and reachability prune; `lc` and `ista` are asked for a count. α "
+        f"and the count are the strongest tried that cost at most {result['drop']:g} points on the validation split of "
+        "seed 0 († none did: the mildest). Means over seeds, the lowest and highest in brackets, in parentheses how "
+        "many.\n\n" + _table(["network, epochs in all", "method", "test error", "drop", "ratio", "bytes"], rows)
+    )
+
+
+def _spread(found: Json, digits: int) -> str:
+    spread = f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]" if found["seeds"] > 1 else ""
+    return f"{found['mean']:.{digits}f}{spread} ({found['seeds']})"
+
+
+def reversed_form(result: Json) -> str:
+    """Fewest weights under floors on accuracy."""
+    digits = {"kept": 0, "ratio": 1, "certified accuracy": 2, "test accuracy": 2}
+    rows = [
+        [floor, *(_spread(r[k], d) for k, d in digits.items()), f"{r['met']} of {r['kept']['seeds']}"]
+        for floor, r in result["summary"].items()
+    ]
+    head = ["floor", "weights kept", "ratio", "accuracy on `certify`", "on test", "floor met"]
+    return (
+        "**Fewest weights for an accuracy** (`specs/reversed_lenet300.prune`, at 98 % "
+        "`benchmarks/reversed/dropout.prune`, which trains with dropout): LeNet-300-100 on MNIST, "
+        "`minimize ‖net.weights‖₀ subject to accuracy(net) ≥ floor` on validation. *Floor met* counts certificates "
+        "whose confidence bound holds on the half of validation that the search did not see. Means over seeds, the "
+        "lowest and highest in brackets, in parentheses how many.\n\n" + _table(head, rows)
+    )
+
+
+def teacher_student(result: Json) -> str:
+    """Sizes at the least test loss and the least description length."""
+    rows = [
+        [
+            grouped(int(size)),
+            f"{r['least test loss']:.0f}",
+            _listed(r["best by seed"]["test"]),
+            f"{r['least description']:.0f}",
+            _listed(r["best by seed"]["description"]),
+        ]
+        for size, r in result["summary"].items()
+    ]
+    head = ["samples", "kept at the least test loss", "by seed", "kept at the least description length", "by seed"]
+    return (
+        "**How many weights are worth keeping** (`specs/teacher_student.prune`): a student with "
+        f"{result['parameters']} parameters learns a teacher of 72 from samples with noise {result['noise']:g}, "
+        "penalised by `drr` at strengths from 0 to 0.01. The description is −log₂ of the targets' density at the known "
+        "noise, log₂ C(N, k) for the positions, and 8 bits for each of the k values. In the first and third column "
+        "means over seeds: of the loss and the bits at every strength, and of the size where they are least.\n\n"
+        + _table(head, rows)
+        + "\n\n![Test loss and description length over the weights kept](docs/images/teacher_student.svg)"
+        * PICTURE.is_file()
+    )
+
+
+def _listed(values: list[float]) -> str:
+    return ", ".join(f"{v:g}" for v in sorted(values))
+
+
+def pmmp_study(result: Json) -> str:
+    """Test error of the ways to run the minimax, beside `drr`."""
+    found = result["summary"]
+    digits = {"error": 2, "before": 2, "cut": 2, "removed": 3, "seeds": 0}
+    rows = [
+        [shown, *(f"{r[k]:.{d}f}" for k, d in digits.items())]
+        for name, shown in STUDIED.items()
+        if (r := found.get(name))
+    ]
+    head = ["", "test error", "before the cut", "after the cut", "share cut", "seeds"]
+    return (
+        "**How to run the minimax of `pmmp`**: LeNet-300-100 on MNIST, 2 % of the weights, 15 epochs with the penalty "
+        "from the same dense network of a seed, a cut to 5 324 weights, 5 epochs under that mask. Test error in %; "
+        "*share cut* is ‖removed‖/‖W‖. Where there are several seeds, their mean. "
+        f"{len(found)} settings were tried, most with one seed, which is a screening and no ranking. "
+        f"{_verdict(found)}\n\n" + _table(head, rows)
+    )
+
+
+def _verdict(found: Json) -> str:
+    """Which is ahead where there are most seeds."""
+    gates, drr = (
+        max((r for k, r in found.items() if k.startswith("drr") is side), key=lambda r: (r["seeds"], -r["error"]))
+        for side in (False, True)
+    )
+    outcome = "is ahead of" if gates["error"] < drr["error"] else "is not ahead of"
+    return (
+        f"Where there are most seeds, the minimax ends at {gates['error']:.2f} % ({gates['seeds']}) and {outcome} "
+        f"`drr` with {drr['error']:.2f} % ({drr['seeds']})."
+    )
+
+
+def coded(result: Json) -> str:
+    """Bytes of a network in every format, and after general compressors."""
+    runs = result["runs"]
+    lines: list[tuple[str, Callable[[Json], str]]] = [
+        ("**coded**, 8 bits a value", partial(_at, "formats", "coded")),
+        ("entropy of positions and values", lambda r: grouped(r["entropy bound"])),
+        *((f"`{x}`", partial(_at, "formats", x)) for x in ("csr", "bitmask", "dense")),
+        *(
+            (f"{x}, of the {shown}", partial(_at, group, x))
+            for group, shown in COMPRESSED.items()
+            for x in next(iter(runs.values()))[group]
+        ),
+        ("accuracy before rounding, %", lambda r: f"{100 * r['accuracy before rounding']:.2f}"),
+        ("accuracy of the coded file, %", lambda r: f"{100 * r['accuracy after rounding']:.2f}"),
+    ]
+    return (
+        "**The coded file** of LeNet-300-100 on MNIST at a share of its weights, in bytes; kernels on 8 bits a value, "
+        "everything else to the last bit. The entropy counts positions and values as if they were independent; the "
+        "file adapts to rows, columns and neighbours, and can be shorter. *Rounded* is one byte for each entry of a "
+        "kernel after the rounding of the coded file. One run each.\n\n"
+        + _table(["", *runs], [[shown, *(show(r) for r in runs.values())] for shown, show in lines])
+    )
+
+
+def _at(group: str, name: str, run: Json) -> str:
+    return grouped(run[group][name])
+
+
+def description_length(result: Json) -> str:
+    """Bytes for a whole text: a network and what it does not predict, beside general compressors."""
+    net = result["byte_transformer"]
+    sizes = {8: (net["model bytes, coded"], net["total bytes"])}
+    coarser = net["on coarser grids"].items()
+    sizes |= {int(k.split()[0]): (r["model bytes, coded"], r["total bytes"]) for k, r in coarser}
+    rows = [
+        [f"transformer, {bits} bits a value", grouped(model), grouped(total - model), grouped(total)]
+        for bits, (model, total) in sizes.items()
+    ]
+    rows += [[name, "–", "–", grouped(r["total bytes"])] for name, r in result["compressors"].items()]
+    least, rival = min(t for _, t in sizes.values()), result["compressors"]["LZMA2 (xz -9e)"]["total bytes"]
+    verdict = "loses to" if least > rival else "beats"
+    text = result["what"].removeprefix("bits for ").partition(",")[0]
+    return (
+        f"**A text as a network and what it does not predict**: {text}, in bytes. A byte-level "
+        f"transformer ({net['layers']} layers of width {net['width']}, "
+        f"{grouped(net['kernel weights kept'])} kernel weights kept) is trained on the text under `minimize "
+        f"description_length(net)`, once, and its coded weights count. It {verdict} LZMA2 over the whole file: on "
+        f"its best grid it takes {least / rival:.2f} times the bytes. Only the first row was trained for; the coarser "
+        "grids round the same weights.\n\n" + _table(["", "model", "text", "total"], rows)
+    )
 
 
 def lc_toolkit(result: Json) -> str:
@@ -117,6 +309,16 @@ def gpu(result: Json) -> str:
 WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
     "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "--root MNIST_FOLDER"),
     "lc_toolkit": (lc_toolkit, "The LC toolkit's setting has no result in this checkout", "--root MNIST_FOLDER"),
+    "l0_methods": (l0_methods, "The relaxations have no result in this checkout", "--root MNIST_FOLDER"),
+    "reversed": (reversed_form, "The floors on accuracy have no result in this checkout", "--root MNIST_FOLDER"),
+    "teacher_student": (teacher_student, "Teacher and student have no result in this checkout", ""),
+    "pmmp_study": (pmmp_study, "The study of the minimax has no result in this checkout", "--root MNIST_FOLDER"),
+    "coded": (coded, "The coded file has no result in this checkout", "--root MNIST_FOLDER"),
+    "description_length": (
+        description_length,
+        "The description length of a text has no result in this checkout",
+        "--text TINY_SHAKESPEARE",
+    ),
     "overhead": (overhead, "The overhead has no result in this checkout", "--json benchmarks/overhead/result.json"),
     "projection": (
         projection,
@@ -133,13 +335,16 @@ def section(name: str, folder: Path = HERE) -> str:
     write, missing, arguments = WRITERS[name]
     path = folder / name / "result.json"
     if not path.is_file():
-        return f"{missing}; `python -m benchmarks.{name} {arguments}` makes one.\n"
+        return f"{missing}; `python -m benchmarks.{name}{' ' * bool(arguments)}{arguments}` makes one.\n"
     return write(json.loads(path.read_text(encoding="utf-8"))) + "\n"
 
 
-def written(page: str) -> str:
-    """The text of a page with every section as it should be. Raises KeyError for a benchmark that is not known."""
-    return MARKED.sub(lambda m: m[1] + section(m[2]) + m[4], page)
+def written(page: str, root: str = "") -> str:
+    """The text of a page with every section as it should be; `root` leads from it to the folder of the README.
+
+    Raises KeyError for a benchmark that is not known.
+    """
+    return MARKED.sub(lambda m: m[1] + section(m[2]).replace("](docs/", f"]({root}docs/") + m[4], page)
 
 
 def _where(result: Json) -> str:
@@ -157,10 +362,11 @@ def main(arguments: list[str]) -> int:
     stale = []
     for page in PAGES:
         now = page.read_text(encoding="utf-8")
-        if written(now) != now:
+        new = written(now, "../" if page.parent == HERE else "")
+        if new != now:
             stale.append(page)
             if "--check" not in arguments:
-                page.write_text(written(now), encoding="utf-8")
+                page.write_text(new, encoding="utf-8")
     if "--check" not in arguments:
         return 0
     for page in stale:

@@ -42,7 +42,6 @@ RESULTS = {
         },
     },
     "reversed": {
-        "spec": "reversed_lenet300",
         "summary": {
             "98%": {**dict.fromkeys(("kept", "ratio", "certified accuracy", "test accuracy"), SPREAD), "met": 2},
         },
@@ -152,6 +151,10 @@ def test_a_result_becomes_a_table(name: str, tmp_path: Path) -> None:
 
 
 def test_what_loses_is_said_to_lose() -> None:
+    study: Any = RESULTS["pmmp_study"]
+    assert "2.19 % (1) and is ahead of `drr` with 2.29 % (3)" in readme.pmmp_study(study)
+    study = {"summary": {**study["summary"], "simultaneous": {**study["summary"]["drr α=0.0001"], "error": 2.3}}}
+    assert "2.30 % (3) and is not ahead of `drr` with 2.29 % (3)" in readme.pmmp_study(study)
     found: Any = RESULTS["description_length"]
     assert "It loses to LZMA2" in readme.description_length(found)
     better = {**found, "compressors": {"LZMA2 (xz -9e)": {"total bytes": 700}}}

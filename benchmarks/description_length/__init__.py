@@ -1,0 +1,1 @@
+"""Bits for a text: model and data against general compressors."""
