@@ -41,7 +41,7 @@ from prunelang.compiler.graph import (
 from prunelang.compiler.measured import watched
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Measured, Problem, Term
+from prunelang.compiler.problem import Kept, Measured, Problem, Term, tensors_of
 from prunelang.compiler.reversed import entering, forward_plan, selecting
 from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
 from prunelang.compiler.solvers.base import Solver, compressed
@@ -70,12 +70,13 @@ class Lowering:
 
     @property
     def constrained(self) -> tuple[str, ...]:
-        """Trained tensors that a structural constraint or a penalty speaks of, in table order; all kernels where
-        nothing does and a stage removes weights all the same."""
+        """Trained tensors that a structural constraint or a penalty speaks of, in table order; all kernels but those
+        under `dense` where nothing does and a stage removes weights all the same."""
         named = compressed(self.plan.problem)
         if not named and any(s.pruner or (s.solver and s.solver.sparsifies) for s in self.plan.stages):
             kernels = {t.name for t in self.plan.table.tensors if t.role == "weight"}
-            named = frozenset(kernels) - self.plan.problem.frozen
+            kept = (tensors_of(c.function) for c in self.plan.problem.constraints if isinstance(c.set, Kept))
+            named = frozenset(kernels) - self.plan.problem.frozen - frozenset(chain.from_iterable(kept))
         return tuple(t.name for t in self.plan.table.tensors if t.name in named)
 
     @property
@@ -199,7 +200,7 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
             low.steps += _checked(low, solved)
         elif stage.solver is None:
             low.steps.append(_ordinary(low, solved))
-        elif compressed(plan.problem) or stage.solver.sparsifies:
+        elif compressed(plan.problem) or (stage.solver.sparsifies and low.constrained):
             low.problem = bridge(plan.problem, stage.solver.constraints).problem
             stage.solver.lower(low)
             solved = True

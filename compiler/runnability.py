@@ -45,7 +45,9 @@ def _spared(stage: StagePlan, plan: Plan) -> Iterator[Diagnostic]:
         return
     yield from stage.pruner.conditions(stage)
     problem = solved_problem(plan)
-    named = tuple(t.name for t in plan.table.tensors if t.name in compressed(problem))
+    kernels = {t.name for t in plan.table.tensors if t.role == "weight"} - problem.frozen
+    speaks = compressed(problem) or kernels
+    named = tuple(t.name for t in plan.table.tensors if t.name in speaks)
     if named and not removable(problem, named)[0]:
         yield Diagnostic(
             "P445",

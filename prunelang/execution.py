@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunelang.compiler.bridges import bridge
+from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Graph, listing, to_json
 from prunelang.compiler.lowering import lower
-from prunelang.compiler.measured import certified_on, halves_validation, measured_constraints
+from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
 from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
 from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
 from prunelang.compiler.reversed import conditions, searched
@@ -144,14 +146,16 @@ def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
 
 @contextmanager
 def _numerics(deterministic: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
     if deterministic:  # read by cuBLAS when it is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic or before)
+    if not deterministic or torch.are_deterministic_algorithms_enabled():
+        yield  # setting what is set already would import torch's compiler, which takes seconds
+        return
+    torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(False)
 
 
 class Session:
@@ -208,7 +212,8 @@ class Session:
         self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, strict=False)
         constraints = self.plan.problem.constraints
         bases = self._bases(machine)
-        measured = {c.label: self._measured(c, machine) for c in measured_constraints(self.plan.problem)}
+        seen_values = ((c.label, self._measured(c, machine)) for c in measured_constraints(self.plan.problem))
+        measured = {label: found for label, found in seen_values if found is not None}
         own = {c.label for c in constraints}
         gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels if label in own}
         takes = next((s.solver.constraints for s in self.plan.stages if s.solver is not None), frozenset())
@@ -227,7 +232,8 @@ class Session:
     def _bases(self, machine: Machine) -> dict[str, float | Fraction]:
         """The value of `base` of every constraint that speaks of it, on the split that its certificate is measured on,
         with the weights that entered the first solve. The network holds its own weights again afterwards."""
-        relative = [c for c in measured_constraints(self.plan.problem) if isinstance(c.set, Relative)]
+        given = (c for c in self.plan.problem.constraints if is_measured(c) or is_coded(c))
+        relative = [c for c in given if isinstance(c.set, Relative)]
         if not relative or not machine.entering:
             return {}
         found: dict[str, float | Fraction] = {}
@@ -235,7 +241,10 @@ class Session:
             for c in relative:
                 function = self._certified(c)
                 outcome = self.measure(function)
-                found[c.label] = outcome.value if outcome.exact is None else outcome.exact
+                if math.isfinite(outcome.value):
+                    found[c.label] = outcome.value if outcome.exact is None else outcome.exact
+                if is_coded(c):
+                    continue
                 values = self.each(function)
                 if values is not None:
                     machine.starts[c.label, function.split] = values
@@ -246,10 +255,13 @@ class Session:
         assert isinstance(c.function, Measured)
         return replace(c.function, split=certified_on(self.plan.problem, c.function.split))
 
-    def _measured(self, c: Constraint, machine: Machine) -> Measurement:
-        """A measured constraint on the split kept for it, with what that split allows to say."""
+    def _measured(self, c: Constraint, machine: Machine) -> Measurement | None:
+        """A measured constraint on the split kept for it, with what that split allows to say; None of what is no finite
+        number, as of a network that overflows."""
         function = self._certified(c)
         outcome = self.measure(function)
+        if not math.isfinite(outcome.value):
+            return None
         got = outcome.value if outcome.exact is None else outcome.exact
         values = None if function.split == "train" else self.each(function)
         key = (c.label, function.split)
@@ -288,7 +300,8 @@ class Session:
             outcome = self.measure(item.function)
             if item.function.name == "bytes":
                 return Reported(item.title, int(outcome.total), outcome.unit)
-            return Reported(item.title, outcome.value, outcome.unit, outcome.split)
+            value = outcome.value if math.isfinite(outcome.value) else None
+            return Reported(item.title, value, outcome.unit, outcome.split)
         return Reported(item.title, known.recounted(item.function), item.function.unit)
 
 

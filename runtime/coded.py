@@ -189,7 +189,7 @@ def _lines(coder: Coder, given: str | None, length: int) -> str:
 
 def _tensors(text: str, length: int) -> tuple[Tensor, ...]:
     """From their lines. Errors: `Damaged` for what no network has, or what no file of `length` bytes stands for."""
-    found = tuple(_tensor(line) for line in text.splitlines())
+    found = tuple(_tensor(line) for line in text.removesuffix("\n").split("\n") if text)  # names may hold U+2028
     names = [n for t in found for n in (t.name, *t.aliases)]
     if len(set(names)) != len(names):
         raise Damaged("a name that stands twice")

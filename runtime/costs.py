@@ -30,6 +30,8 @@ def compiled(function: Count | Choice, positions: Mapping[str, int]) -> int:
 def rederived(function: Count | Choice | Structural, positions: Mapping[str, int], table: ShapeTable) -> int | None:
     """The cost from the table; None where the function does not say enough to know it (sums, parts of a network)."""
     match function:
+        case Count(name="nonzeros", constant=constant) if constant:
+            return _nonzeros(function, positions, table)
         case Count(name="norm0" | "nonzeros", coefficients=coefficients):
             return sum(positions[t] for t in {table.tensor[t].name for t in coefficients})
         case Count(name="sparse_macs" | "sparse_flops"):
@@ -39,6 +41,17 @@ def rederived(function: Count | Choice | Structural, positions: Mapping[str, int
         case Structural(name="macs" | "flops" | "params"):
             return _structural(function, table)
     return None
+
+
+def _nonzeros(function: Count, positions: Mapping[str, int], table: ShapeTable) -> int:
+    """``Σ_t nnz(t)`` over the kernels, and what else is trained in the network or in their layers in full."""
+    counted = {table.tensor[t].name for t in function.coefficients}
+    layers = [x for x in table.layers if table.tensor[x.weight].name in counted]
+    scopes = _scopes(layers, len(layers) == len(table.layers), table)
+    kept = sum(positions[t] for t in counted)
+    found = [kept + sum(t.size for t in s if t.role != "buffer" and t.name not in counted) for s in scopes]
+    value = compiled(function, positions)
+    return value if value in found else found[0]
 
 
 # ── operations ───────────────────────────────────────────────────────────────────────────────────────────────────

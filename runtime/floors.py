@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -49,6 +50,8 @@ def judge(floor: Floor, value: float, values: Array | None, base: float = 0.0, s
     margin = sign * (value - limit)
     if found is not None:  # a bound on E[v − factor·b] is held against the offset
         margin = min(margin, sign * (found.bound - float(Fraction(floor.offset))))
+    if math.isnan(margin):  # a value that is no number meets nothing
+        margin = -math.inf
     return Verdict(floor.label, value, limit, margin >= 0.0, margin, found)
 
 

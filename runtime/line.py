@@ -136,9 +136,10 @@ def measured_outcome(constraint: Constraint, given: Given) -> Outcome:
     try:
         lower, upper = limits(constraint, given.base)
     except NotRecounted as reason:
-        return Outcome(relation, "", remark=f"not decided: {reason}")
+        got = None if given.measured is None else Value.exact(taken(given.measured.got))
+        return Outcome(relation, "" if got is None else "measured value", value=got, remark=f"not decided: {reason}")
     if given.measured is None:
-        return Outcome(relation, "", lower, upper, remark="it was not measured")
+        return Outcome(relation, "", lower, upper, remark="no finite value of it was measured")
     outcome = decided(Outcome(relation, "measured value", lower, upper, Value.exact(taken(given.measured.got))))
     if outcome.satisfied and given.measured.confirmed is False:
         return replace(outcome, satisfied=False, remark="it holds on the split, not with the confidence that is asked")

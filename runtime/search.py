@@ -87,13 +87,15 @@ class State:
     tensors: dict[str, Tensor]
     masks: dict[str, list[Tensor]]
     margins: tuple[float, ...] = ()  # of the floors, on the split that choices read
+    gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of its projections
+    multipliers: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, m: Machine, level: int, margins: tuple[float, ...] = ()) -> State:
         tensors = {n: t.detach().to("cpu", copy=True) for n, t in m.tensors.items()}
         supports = (s.name for s in m.graph.state if isinstance(s, Support))
         masks = {n: [x.to("cpu", copy=True) for x in m.values[n]] for n in supports}
-        return cls(level, tensors, masks, margins)
+        return cls(level, tensors, masks, margins, dict(m.gaps), dict(m.multipliers))
 
     @torch.no_grad()
     def restore(self, m: Machine) -> None:
@@ -102,6 +104,7 @@ class State:
         for name, masks in self.masks.items():
             for mask, kept in zip(m.values[name], masks, strict=True):
                 mask.copy_(kept)
+        m.gaps, m.multipliers = dict(self.gaps), dict(self.multipliers)
 
 
 def observe(step: Observe, m: Machine) -> None:
@@ -177,8 +180,6 @@ def _start(step: Search, level: int, state: State, m: Machine) -> None:
     m.cache.clear()  # projections hold the bounds that they were made with
     m.steers.clear()
     m.courses.clear()
-    m.gaps.clear()
-    m.multipliers.clear()
     m.levels[step.level] = float(level)
 
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from prunelang.compiler.problem import Problem
+from prunelang.compiler.problem import Choice, Constraint, Count, GroupCount, Interval, Problem
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.runtime.certificate import (
@@ -28,10 +28,11 @@ from prunelang.runtime.certificate import (
     status_of,
     stored_from,
 )
-from prunelang.runtime.exact import number
+from prunelang.runtime.exact import number, shown
 from prunelang.runtime.files import FileProblem, decode, digest, parse_json, read, read_text
 from prunelang.runtime.line import Given, Line, Measurement, Price, line_of
 from prunelang.runtime.meaning import meaning
+from prunelang.runtime.recount import recount
 from prunelang.runtime.stored import Stored
 
 Verdict: TypeAlias = Literal["ok", "fail", "measured", "unverified"]
@@ -173,6 +174,22 @@ def _compare(problem: Problem, stored: Stored, spec: str, certificate: Certifica
                 yield Finding("fail", f"`{line.label}`: the certificate states {f.name} {there!r}, and it is {here!r}")
     if len(lines) == len(asked) and status_of(lines) != certificate.status:
         yield Finding("fail", f"the certificate states {certificate.status}, and it is {status_of(lines)}")
+    yield from _minimised(problem, stored, certificate)
+
+
+def _minimised(problem: Problem, stored: Stored, certificate: Certificate) -> Iterator[Finding]:
+    """What a search made small, as the report states it and as it is."""
+    terms = problem.objective.terms
+    if len(terms) != 1 or not isinstance(terms[0].function, Count | Choice | GroupCount):
+        return
+    title = f"minimize {terms[0].text or terms[0].function.name}"
+    outcome = recount(Constraint(title, terms[0].function, Interval(upper=2**63)), stored)
+    own = None if outcome.value is None else shown(outcome.value.middle)
+    for item in (x for x in certificate.report if x.title == title):
+        if item.value != own or type(item.value) is not type(own):
+            yield Finding("fail", f"`{title}`: the report states {item.value!r}, and it is {own!r}")
+        else:
+            yield Finding("ok", f"`{title}`: {own} ({outcome.counted})")
 
 
 def _given(line: Line) -> Given:

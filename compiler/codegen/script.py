@@ -14,12 +14,13 @@ from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_search
+from prunelang.compiler.codegen.selection import require_no_coded_length, require_no_search
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
 from prunelang.compiler.codegen.writer import WIDTH, Writer
 from prunelang.compiler.graph import Graph, Hit, Project, Rest, Weights, walk
+from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
 from prunelang.compiler.problem import Interval, Measured
 
@@ -74,6 +75,7 @@ class _Script:
 
     def emitted(self) -> Emitted:
         require_no_search(self.program)
+        require_no_coded_length(self.program)
         main, arguments = self.main(), self.arguments()
         copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
         sections = [_banner(name) + "\n\n" + _apart(text) for name, text in copied]
@@ -242,7 +244,8 @@ class _Script:
             w.line(f"{net}.state_dict()[name].copy_(torch.where(v == 0, 0, v))  # −0.0 is read as 0.0")
 
     def _metrics(self) -> list[tuple[str, str, str]]:
-        """(title, split, metric) of what the spec reports and bounds, as far as the script has the split."""
+        """(title, split, metric) of what the spec reports and bounds, as far as the script has the split: bounds on the
+        half of validation that no choice read."""
         found: dict[tuple[str, str], str] = {}
         for item in self.plan.report:
             if isinstance(item.function, Measured):
@@ -250,8 +253,10 @@ class _Script:
         for c in self.plan.problem.constraints:
             if isinstance(c.function, Measured):
                 bound = f" ({_bound(c.set)})" if isinstance(c.set, Interval) else ""
-                found.setdefault((c.function.split, c.function.name), f"{c.label}{bound}")
+                split = certified_on(self.plan.problem, c.function.split)
+                found.setdefault((split, c.function.name), f"{c.label}{bound}")
         known = {"train", "test"} | splits_read(self.graph)
+        known |= {CERTIFY} if SELECT in known else set()
         if isinstance(self.data, ArrayData):
             known = {n[2:] for n in self.data.arrays}
         return [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.codegen.stopping import measured
-from prunelang.compiler.graph import Observe, Search, walk
+from prunelang.compiler.description import NAME as DESCRIPTION
+from prunelang.compiler.graph import KeepBest, Observe, Search, walk
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 
 
@@ -16,6 +17,25 @@ def observe(step: Observe, p: Program) -> None:
         name = p.bases.setdefault((floor.label, floor.split), f"base_{i + 1}")
         p.writer.line(f"{name} = {measured(floor.name, floor.split, dict(floor.arguments), p)}")
         p.writer.line(f"print(f{quoted(f'base: {floor.name} on {floor.split} {{{name}:.6g}}')})")
+
+
+def require_no_coded_length(p: Program) -> None:
+    """Raises `SpecError` (P459) for a graph that measures a description length on its way."""
+    steps = (s for s in walk(p.graph.program) if isinstance(s, Observe | KeepBest))
+    labels = {floor.label for s in steps for floor in s.floors if floor.name == DESCRIPTION}
+    found = [
+        Diagnostic(
+            "P459",
+            "error",
+            f"a script writes no coded files, and `{c.label}` is measured on one while it trains",
+            c.span,
+            hint="`prune run` it, or leave the constraint out and measure what the script saves",
+        )
+        for c in p.plan.problem.constraints
+        if c.label in labels
+    ]
+    if found:
+        raise SpecError(found, p.plan.source)
 
 
 def require_no_search(p: Program) -> None:

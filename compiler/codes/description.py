@@ -22,4 +22,11 @@ DESCRIPTION = (
         "It is a data term and a penalty at once, in bits: another data term would count the data twice.",
         "Minimise it alone; bounds on other functions go below `subject to`.",
     ),
+    Code(
+        "P459",
+        "a coded length cannot be measured by a script",
+        "`emit` was asked for a spec that bounds `description_length(net)`, and `finetune` or `base` reads it.",
+        "It is measured on a coded file that is really written, and scripts need torch alone.",
+        "`prune run` it, or leave the constraint out of the spec that is emitted.",
+    ),
 )

@@ -39,7 +39,7 @@ SELECTION = (
     Code(
         "P454",
         "search option without a search",
-        "`probes` or `tolerance` is given where nothing is searched, or by more than one solve around which one search is.",
+        "`probes` or `tolerance` is given where nothing is searched, or by more than one solve: there is one search.",
         "The option would change nothing, silently.",
         "Leave it out.",
     ),

@@ -155,7 +155,8 @@ STAGES = (
     Code(
         "P435",
         "weight of a penalty given twice, or sought and given",
-        "A number is in the objective and in the options, an option belongs to a search that is not made, or α weighs nothing.",
+        "A number is in the objective and in the options, an option belongs to a search that is not made, or α has "
+        "nothing to weigh.",
         "Only one of two numbers could count; and α is sought only under a count, when nothing states it.",
         "Leave out one of the two.",
     ),

@@ -100,8 +100,9 @@ class AbstractWeighed(Solver):
             yield Diagnostic("P435", "error", message, stage.span, hint=hint)
         for name in ("reach", "residue"):
             if getattr(self, name) is not None and not steered:
-                message = f"`{name}` belongs to the search for α under a count, and α is given here"
-                yield Diagnostic("P435", "error", message, stage.span, hint=f"leave `{name}` or α out")
+                message = f"`{name}` belongs to the search for α under a count, and none is made here"
+                hint = f"leave `{name}` out; α is sought where a count is constrained and no α given"
+                yield Diagnostic("P435", "error", message, stage.span, hint=hint)
 
     def stopping(self, problem: Problem) -> Stopping | str:
         """Under a fixed α the loss with its penalty compares states; while α moves nothing does, and the last stays."""

@@ -159,6 +159,14 @@ def test_a_search_is_not_emitted() -> None:
     assert REVERSED[found.span.start : found.span.end] == "minimize   ‖net.weights‖₀"
 
 
+def test_a_description_length_that_finetune_reads_is_not_emitted() -> None:
+    text = FORWARD.replace("    tested:", "    short: description_length(net) ≤ 9000 bits\n    tested:")
+    with pytest.raises(SpecError) as raised:
+        emit_program(compile(text))
+    (found,) = raised.value.diagnostics
+    assert (found.code, text[found.span.start : found.span.end].strip()[:5]) == ("P459", "descr")
+
+
 def test_explain_shows_the_search() -> None:
     program = compile(REVERSED)
     graph = program.explain("graph")
@@ -166,3 +174,87 @@ def test_explain_shows_the_search() -> None:
     solver = program.explain("solver")
     assert "descends on cross_entropy" in solver
     assert "ista would take it too" in solver
+
+
+# ── ends that are not the usual one ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_verify_recounts_what_a_search_made_small(tmp_path: Path) -> None:
+    solution = compile(REVERSED.replace("probes = 5", "probes = 2")).run(tmp_path)
+    value = int(solution.reported("minimize ‖net.weights‖₀"))
+    assert f"`minimize ‖net.weights‖₀`: {value} (non-zero values)" in verify_directory(tmp_path).text()
+    path = tmp_path / "certificate.json"
+    data = json.loads(path.read_text("utf-8"))
+    data["report"][0]["value"] = value - 1
+    path.write_text(json.dumps({**data, "digest": digest_of(data)}), encoding="utf-8")
+    assert verify_directory(tmp_path).failures == (
+        f"`minimize ‖net.weights‖₀`: the report states {value - 1}, and it is {value}",
+    )
+
+
+@pytest.mark.parametrize("epochs", [1, 7, 9])
+def test_an_interrupted_run_certifies_what_it_left(epochs: int, tmp_path: Path) -> None:
+    """Before `base` is measured, in the solve, and in the finetune: no line contradicts the folder."""
+    asked = iter(range(100))
+    solution = compile(FORWARD).run(tmp_path, stop=lambda: next(asked) >= epochs - 1)
+    assert solution.interrupted
+    assert not [x for x in verify_directory(tmp_path).failures if "the certificate states" in x]
+    near = lines(solution)["near"]
+    assert near["got"] is not None
+    assert (near["satisfied"] is None) == (near["base"] is None) == (epochs == 1)
+
+
+def test_without_a_solve_base_is_what_enters_the_first_prune(tmp_path: Path) -> None:
+    text = re.sub(r"solve .*", "prune tamade(δ = 5%)", FORWARD.replace("    sparsity: ‖net.weights‖₀ ≤ 30%\n", ""))
+    found = lines(compile(text).run(tmp_path / "run"))
+    before = re.sub(r"(?m)^(prune|finetune).*\n|^ +(near|loss).*\n", "", text).replace("a\n", "0%\n", 1)
+    assert found["near"]["base"] == lines(compile(before).run(tmp_path / "before"))["floor"]["got"]
+    assert found["near"]["confirmed"] is not None
+
+
+def test_a_finetune_before_the_solve_knows_no_base_yet(tmp_path: Path) -> None:
+    solution = compile(FORWARD.replace("pretrain", "finetune", 1)).run(tmp_path)
+    assert lines(solution)["near"]["base"] is not None
+
+
+def test_coded_bytes_against_base(tmp_path: Path) -> None:
+    """`base` is the coded length of the network that enters the solve."""
+    text = FORWARD.replace("    tested:", "    coded: bytes(net, format = coded) ≤ 0.8 * base\n    tested:")
+    line = lines(compile(text).run(tmp_path / "run"))["coded"]
+    before = re.sub(r"(?m)^(solve|finetune).*\n|^ +(sparsity|near|loss|coded).*\n", "", text).replace("a\n", "0%\n", 1)
+    dense = compile(before + "report bytes(net, format = coded)\n").run(tmp_path / "before")
+    assert line["base"] == int(dense.reported("bytes(net, format = coded)"))
+    assert line["satisfied"] is True
+    assert verify_directory(tmp_path / "run").ok
+
+
+def test_a_network_that_overflows_still_leaves_a_certificate(tmp_path: Path) -> None:
+    """One step of an absurd size: finite weights, outputs that are not."""
+    text = re.sub(r"pretrain .*\n|finetune .*\n|^ +(floor|near|tested|fit).*\n", "", FORWARD, flags=re.MULTILINE)
+    text = text.replace("3 * base", "3").replace("batch = 64", "batch = 2000")
+    text = re.sub(r"solve .*", "solve ista() with sgd(lr = 1e25) for 1 epochs", text) + "report cross_entropy(net)\n"
+    solution = compile(text).run(tmp_path)
+    assert not solution.feasible
+    assert lines(solution)["loss"]["remark"] == "no finite value of it was measured"
+    assert [(x.title, x.value) for x in solution.certificate.report] == [("cross_entropy(net)", None)]
+    assert verify_directory(tmp_path).failures == ()
+
+
+def test_an_option_of_the_search_is_given_once() -> None:
+    text = REVERSED.replace("finetune", "solve ista(probes = 3) with sgd(lr = 0.1) for 1 epochs\nfinetune")
+    (found,) = compile(text).obstacles
+    assert (found.code, text[found.span.start : found.span.end].split("(")[0]) == ("P454", "solve ista")
+
+
+def test_a_run_that_is_not_deterministic_changes_no_setting_of_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting it imports torch's compiler, which takes longer than many a run."""
+    calls: list[bool] = []
+    monkeypatch.setattr("torch.use_deterministic_algorithms", calls.append)
+    monkeypatch.setattr("torch.are_deterministic_algorithms_enabled", lambda: False)
+    text = re.sub(r"finetune .*\n", "", FORWARD).replace("for 6 epochs", "for 1 epochs")
+    compile(text).run(tmp_path / "plain")
+    assert calls == []
+    compile(text).run(tmp_path / "deterministic", deterministic=True)
+    assert calls == [True, False]

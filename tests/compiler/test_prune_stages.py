@@ -185,3 +185,17 @@ def test_draws_belong_to_random_gradients(change: dict[str, object]) -> None:
     body = tuple(replace(s, **change) if isinstance(s, Reach) else s for s in last.body)
     with pytest.raises(InvalidGraph, match="draws"):
         verify(replace(graph, program=(*others, replace(last, body=body), end)))
+
+
+@pytest.mark.parametrize("solver", ["lc(steps = 2)", "ista()"])
+def test_a_solve_with_nothing_to_compress_trains_the_kernels_that_a_prune_will_thin(solver: str) -> None:
+    graph = graph_of(f"{HEAD}solve {solver} {TRAIN}\nprune tamade()\nsolve {solver} {TRAIN}\n")
+    first, _, second = phases(graph)
+    trained = [(d.of, d.support) for p in (first, second) for d in walk(p.body) if isinstance(d, Descend)]
+    assert trained == [(("W", "rest"), None), (("W", "rest"), "m")]
+    assert all(isinstance(p.body[-1], Finish) for p in (first, second))
+
+
+def test_kernels_that_are_all_under_dense_leave_a_prune_nothing() -> None:
+    text = f"{HEAD}subject to\n net.weights ∈ dense\npretrain {TRAIN}\nprune tamade()\n"
+    assert [d.code for d in runnability(plan_of(text))] == ["P445"]

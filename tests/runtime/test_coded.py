@@ -414,3 +414,11 @@ def test_a_saved_file_is_coded_as_saved(tmp_path: Path) -> None:
         assert (done.bytes, done.entropy, done.rounding) == (len(file.content), file.entropy, file.rounding)
     with pytest.raises(ValueError, match="of the format coded alone"):
         export(weights, table, tmp_path / "e", "csr", 8)
+
+
+def test_a_name_with_a_line_separator_of_unicode_comes_back() -> None:
+    name = "a\u2028b\x85c.weight"
+    table = ShapeTable("toy()", (2,), (), (Tensor(name, (2,), "bias"),), ())
+    content = encode(table, {name: np.array([1.0, -2.0], np.float32)}).content
+    _, (found,), arrays = decode(content, Path("x"))
+    assert (found.name, arrays[name].tolist()) == (name, [1.0, -2.0])

@@ -62,7 +62,9 @@ CASES: dict[str, str] = {
     "lc_l0_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₀"),
     "lc_l1_penalty": spec(objective="cross_entropy(net) + 1e-3·‖net.weights‖₁"),
     "lc_group_penalty": spec(objective="cross_entropy(net) + 1e-2·group_norm1(net.weights, by = row)"),
-    "lc_description_length": spec("", objective="description_length(net)"),
+    "lc_description_length": spec(
+        "", f"lc(steps = 2, μ = 5 * 2^k) with {SGD} for 1 epochs", objective="description_length(net)"
+    ),
     "lc_nested_budgets": spec('all: ‖net.weights‖₀ ≤ 20%\n    first: ‖net["fc1"].weights‖₀ ≤ 100'),
     "lc_budget_of_each_layer": spec(EACH),
     "lc_weighted_budgets": spec("size: bytes(net) ≤ 2 KB\n    " + BUDGET),
@@ -195,6 +197,22 @@ CASES: dict[str, str] = {
         head=MNIST,
         finetune="sgd(lr = 3 * 0.5^epoch, momentum = 0.9) for 4 epochs",
     ),
+    "until_with_a_threshold_of_each_layer": spec(
+        BUDGET,
+        "ista(threshold = str) with sgd(lr = 0.1, momentum = 0.9) for 9 epochs until saturated(window = 2 epochs)",
+    ),
+    "until_with_gates": spec(BUDGET, "pmmp() with adam(lr = 0.02) for 9 epochs until saturated(window = 2 epochs)"),
+    "until_while_a_penalty_is_steered": spec(
+        BUDGET, "drr(reach = 0.4) with adam(lr = 0.02) for 9 epochs until saturated(window = 2 epochs)"
+    ),
+    "base_without_solve": "model net = mlp([64, 12, 10])\ndata digits(batch = 128, validation = 30%)\n"
+    "minimize cross_entropy(net)\nsubject to\n    near: accuracy(net) ≥ base - 2 pp\n"
+    "pretrain with sgd(lr = 0.2, momentum = 0.9) for 3 epochs\nprune tamade(δ = 10%)\n"
+    "finetune with sgd(lr = 1, momentum = 0.9) for 3 epochs\n",
+    "solve_with_nothing_to_compress": "model net = mlp([64, 12, 10])\ndata digits(batch = 128)\n"
+    "minimize cross_entropy(net)\nsolve lc(steps = 2) with sgd(lr = 0.2, momentum = 0.9) for 3 epochs\n"
+    "prune tamade(δ = 4%)\n"
+    "solve ista() with sgd(lr = 0.1 * (1 - 0.5*p)) for 2 epochs\n",
     "until_with_a_teacher": spec(
         BUDGET,
         objective="distill(net, big, T = 2)",
@@ -362,6 +380,8 @@ def test_training_changed_the_weights(outcomes: Mapping[str, Outcome]) -> None:
         ("lc_groups", ["rows: 15 groups ≤ 15"]),
         ("lc_largest_entry", ["largest: 0.3 ≤ 0.3"]),
         ("ista", ["sparsity: 177 ≤ 177", "accuracy(net) on test: "]),
+        ("finetune_keeps_the_best", ["good (≥ 0.9) on certify: "]),
+        ("finetune_keeps_the_best_on_idx_files", ["good (≤ 1) on certify: "]),
     ],
 )
 def test_the_script_prints_a_line_per_constraint(name: str, lines: list[str], outcomes: Mapping[str, Outcome]) -> None:

@@ -237,3 +237,14 @@ def test_the_bar_says_what_went_and_what_it_cost() -> None:
     measured = {"split": "validation", "f(0)": 0.5, "f(epsilon)": 0.504, "bound": 0.505}
     assert removed({"removed": 12000, "kept": 345}) == "12 000 weights removed, 345 left"
     assert removed({"removed": 1, "kept": 2, **measured}).endswith("loss on validation 0.5000 → 0.5040 ≤ 0.5050")
+
+
+@pytest.mark.parametrize("stage", ["solve ista(D = 0.5) with sgd(lr = 0.1) for 2 epochs", "prune tamade(δ = 900%)"])
+def test_without_a_count_what_is_under_dense_keeps_all_positions(stage: str) -> None:
+    text = (
+        "model net = mlp([64, 8, 10])\ndata digits(batch = 64)\nminimize cross_entropy(net)\n"
+        f'subject to net["fc2"].weights ∈ dense\n{stage}\n'
+    )
+    ran = solve(text)
+    assert int(ran.w("fc2.weight").count_nonzero()) == 80
+    assert int(ran.w("fc1.weight").count_nonzero()) < 256

@@ -99,6 +99,10 @@ def test_counts(seed: int) -> None:
     assert value(Count("sparse_macs", USES, 77, "MACs"), s) == macs + 77
     assert value(Count("sparse_flops", {n: 2 * u for n, u in USES.items()}, 154, "FLOPs"), s) == 2 * (macs + 77)
     assert value(Count("sparse_macs", {"dec.weight": 2}, 0, "MACs"), s) == 2 * nonzeros(s, "enc.weight")
+    assert value(Count("nonzeros", dict.fromkeys(KERNELS, 1), 22, ""), s) == plain + 6 + 10 + 6, "others in full"
+    assert value(Count("nonzeros", {"fc.weight": 1}, 10, ""), s) == nonzeros(s, "fc.weight") + 10
+    named = nonzeros(s, "fc.weight") + nonzeros(s, "fc.bias")
+    assert value(Count("nonzeros", {"fc.weight": 1, "fc.bias": 1}, 0, ""), s) == named
     assert value(Count("sum", {"fc.weight": 3, "fc.bias": 5}, 9, ""), s, "a + b") == (
         3 * nonzeros(s, "fc.weight") + 5 * nonzeros(s, "fc.bias") + 9
     )
@@ -107,6 +111,8 @@ def test_counts(seed: int) -> None:
 WRONG: list[tuple[Function, str]] = [
     (Count("norm0", {"fc.weight": 2}, 0, ""), "norm0"),
     (Count("norm0", {"fc.weight": 1}, 1, ""), "norm0"),
+    (Count("nonzeros", dict.fromkeys(KERNELS, 1), 21, ""), "nonzeros"),
+    (Count("nonzeros", {"fc.weight": 1}, 11, ""), "nonzeros"),
     (Count("sparse_macs", {**USES, "conv.weight": 8}, 0, "MACs"), "sparse_macs"),
     (Count("sparse_macs", USES, 76, "MACs"), "sparse_macs"),
     (Count("sparse_flops", USES, 0, "FLOPs"), "sparse_flops"),

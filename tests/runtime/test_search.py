@@ -338,3 +338,23 @@ def test_pruning_after_the_solve_belongs_to_the_body(tmp_path: Path) -> None:
     kept = sum(int(k.sum()) for k in ran.kept.values())
     assert kept <= ran.stages("found")[0]["value"]
     assert all(not bool(ran.w(n)[~k].any()) for n, k in ran.kept.items())
+
+
+def test_a_state_comes_back_with_the_gaps_and_prices_of_its_own_projections(tmp_path: Path) -> None:
+    from prunelang.runtime.search import State
+
+    machine = solve(quadratic(tmp_path, target(), 4.0, LC.replace("probes = 40", "probes = 1")), tmp_path).machine
+    machine.gaps, machine.multipliers = {("a",): 0.5}, {"b": 2.0}
+    kept = State.of(machine, 7)
+    machine.gaps[("a",)] = 0.25
+    machine.multipliers.clear()
+    kept.restore(machine)
+    assert (machine.gaps, machine.multipliers) == ({("a",): 0.5}, {"b": 2.0})
+
+
+def test_a_value_that_is_no_number_meets_no_floor_and_is_never_the_safest() -> None:
+    from prunelang.compiler.graph import Floor
+    from prunelang.runtime.floors import judge
+
+    verdict = judge(Floor("fit", "mse", "train", "≤", "1"), float("nan"), None)
+    assert (verdict.met, verdict.margin) == (False, -float("inf"))
