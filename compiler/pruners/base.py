@@ -6,13 +6,12 @@ folder.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from prunelang.compiler.discovery import discovered
 from prunelang.compiler.options import Options
 from prunelang.compiler.problem import (
     Choice,
@@ -72,12 +71,4 @@ def _shrinks(c: Constraint) -> bool:
 @cache
 def pruners() -> dict[str, type[Pruner]]:
     """All pruners by their word in the language; a duplicate is an error."""
-    found: dict[str, type[Pruner]] = {}
-    package = importlib.import_module("prunelang.compiler.pruners")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"prunelang.compiler.pruners.{info.name}")
-        for item in vars(module).values():
-            concrete = isinstance(item, type) and issubclass(item, Pruner) and "word" in vars(item)
-            if concrete and found.setdefault(item.word, item) is not item:
-                raise RuntimeError(f"two pruners are named `{item.word}`")
-    return found
+    return discovered("prunelang.compiler.pruners", Pruner)  # type: ignore[type-abstract]  # makes none

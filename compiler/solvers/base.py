@@ -5,8 +5,6 @@ A solver holds no training loop. Adding one is one file here, found by the folde
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
+from prunelang.compiler.discovery import discovered
 from prunelang.compiler.measured import is_measured
 from prunelang.compiler.options import Options, option
 from prunelang.compiler.pairs import Pair, family, pair_of
@@ -119,12 +118,4 @@ def compressed(problem: Problem) -> frozenset[str]:
 @cache
 def solvers() -> dict[str, type[Solver]]:
     """All solvers by their word in the language; a duplicate is an error."""
-    found: dict[str, type[Solver]] = {}
-    package = importlib.import_module("prunelang.compiler.solvers")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"prunelang.compiler.solvers.{info.name}")
-        for item in vars(module).values():
-            concrete = isinstance(item, type) and issubclass(item, Solver) and "word" in vars(item)
-            if concrete and found.setdefault(item.word, item) is not item:
-                raise RuntimeError(f"two solvers are named `{item.word}`")
-    return found
+    return discovered("prunelang.compiler.solvers", Solver)  # type: ignore[type-abstract]  # makes none
