@@ -184,15 +184,15 @@ def _start(step: Search, level: int, state: State, m: Machine) -> None:
 
 
 def _kept(accepted: list[State], outcome: State, sense: str) -> list[State]:
-    """From the safest to the best, without those that a better level met with twice their margins, as happens while
-    the network still learns: they would only end the last test early. Of many the safest and the last ones."""
+    """From the safest to the best, without those that a better level met with margins no smaller, as happens while the
+    network still learns: they would only end the last test early. Of many the safest and the last ones."""
     order = sorted([*accepted, outcome], key=lambda s: -s.level if sense == "smallest" else s.level)
     front = [s for i, s in enumerate(order) if not any(_safer(better, s) for better in order[i + 1 :])]
     return front if len(front) <= KEPT else [front[0], *front[2:]]
 
 
 def _safer(one: State, other: State) -> bool:
-    return all(a >= 2 * b for a, b in zip(one.margins, other.margins, strict=True))
+    return all(a >= b for a, b in zip(one.margins, other.margins, strict=True))
 
 
 def _hand_back(accepted: list[State], m: Machine) -> None:
