@@ -142,8 +142,8 @@ NETWORKS: Final[Mapping[str, Network]] = {
         3,
         {
             "drr": Method("drr(β = 5)", ("1e-4", "2e-4")),
-            "rl1": Method("rl1()", ("2e-4", "4e-4")),
-            "pmmp": Method("pmmp()", ("3e-4", "1e-3")),
+            "rl1": Method("rl1()", ("2e-4", "4e-4", "8e-4")),
+            "pmmp": Method("pmmp()", ("3e-4",)),
             "lc": Method("lc", ("0.5%",), counts=True),
             "ista": Method("ista", ("0.5%",), counts=True),
         },
