@@ -128,7 +128,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
         200,
         80,
         {
-            "drr": Method("drr(β = 5)", ("6e-5", "1e-4")),
+            "drr": Method("drr(β = 5)", ("3e-5", "6e-5")),
             "rl1": Method("rl1()", ("1.5e-4", "3e-4")),
             "pmmp": Method("pmmp()", ("3e-4", "1e-3")),
         },
