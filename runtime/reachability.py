@@ -56,7 +56,7 @@ class Use:
     steady: Tensor
 
 
-class Paths(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Paths(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """The marks of everything stored, by storage. `solid` are trained tensors in which a 0 is a number like others."""
 
     def __init__(self, x: Tensor, solid: Iterable[Tensor]) -> None:

@@ -13,7 +13,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -55,7 +55,14 @@ def row(out: Path, dense: Path, root: str) -> dict[str, Any]:
     table = ShapeTable.from_json(json.loads((out / "shapes.json").read_text(encoding="utf-8")))
     arrays = load_weights(out / "weights.safetensors", table)
     test = data["mnist"].load(root=root).reshaped((784,)).test
-    files = {f: export_directory(out, f) for f in ("dense", "bitmask", "csr", "best", "coded")}  # type: ignore[arg-type]
+    formats: tuple[Literal["dense", "bitmask", "csr", "best", "coded"], ...] = (
+        "dense",
+        "bitmask",
+        "csr",
+        "best",
+        "coded",
+    )
+    files = {f: export_directory(out, f) for f in formats}
     by_bits = {}
     for bits in WIDTHS:
         file = encode(table, arrays, bits)

@@ -14,7 +14,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -52,7 +52,7 @@ def transformer(text: Path, layers: int, width: int, stages: str, work: Path) ->
     seconds = [json.loads(x) for x in (out / "history.jsonl").read_text(encoding="utf-8").splitlines()][-1]["seconds"]
     written = export_directory(out, "coded")
     reported = {r.title: r.value for r in certificate_of(out).report}
-    described, nll = float(reported["description_length(net)"]), float(reported["nll(net, on = train)"])  # type: ignore[arg-type]
+    described, nll = (float(cast(float, reported[x])) for x in ("description_length(net)", "nll(net, on = train)"))
     assert reported["bytes(net, format = coded)"] == written.bytes == written.path.stat().st_size
     kept = {n: int(nonzero(a).sum()) for n, a in load_export(written.path).items() if n in written.kernels}
     total = text.stat().st_size

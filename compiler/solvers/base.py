@@ -85,6 +85,20 @@ class Solver(Options, ABC):
         """What pairs cannot say: conditions on several constraints together."""
         return iter(())
 
+    def one_role_a_tensor(self, problem: Problem) -> Iterator[Refusal]:
+        """For solvers that take a tensor under constraints or under one penalty. Data terms speak of no tensor."""
+        held = {t for c in problem.constraints if c.structural for t in tensors_of(c.function)}
+        penalised: set[str] = set()
+        for term in problem.objective.terms:
+            tensors = set(tensors_of(term.function))
+            if not tensors.isdisjoint(penalised):
+                yield Refusal(term, f"`{self.word}` takes one penalty a tensor")
+            penalised |= tensors
+            if not held.isdisjoint(tensors):
+                yield Refusal(
+                    term, f"`{self.word}` takes a tensor either under constraints or under a penalty, not both"
+                )
+
     def conditions(self, stage: StagePlan) -> Iterator[Diagnostic]:
         """What the stage's own numbers break: step sizes that cannot be stable, schedules that leave their range."""
         return iter(())

@@ -88,19 +88,10 @@ class AbstractSplitting(Solver):
         """The penalty coefficient between a nudge and a weld, for `steps` outer iterations."""
 
     def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:
-        held = {t for c in problem.constraints if c.structural for t in tensors_of(c.function)}
-        penalised: set[str] = set()
         for term in problem.objective.terms:
-            tensors = set(tensors_of(term.function))
             if isinstance(term.function, Choice):
                 yield Refusal(term, "the penalty of a cheapest format has no proximal operator; name the format")
-            if not tensors.isdisjoint(penalised):
-                yield Refusal(term, f"`{self.word}` takes one penalty a tensor")
-            penalised |= tensors
-            if not held.isdisjoint(tensors):
-                yield Refusal(
-                    term, f"`{self.word}` takes a tensor either under constraints or under a penalty, not both"
-                )
+        yield from self.one_role_a_tensor(problem)
 
     def coefficient(self, stage: StagePlan, batches: int) -> Schedule:
         """μ as given, or the automatic schedule for this optimizer and length."""

@@ -73,19 +73,7 @@ class AbstractWeighed(Solver):
         return self.usual_residue if self.residue is None else evaluate(self.residue, {})
 
     def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:
-        held = {t for c in problem.constraints if c.structural for t in tensors_of(c.function)}
-        penalised: set[str] = set()
-        for term in problem.objective.terms:
-            tensors = set(tensors_of(term.function))
-            if isinstance(term.function, Measured):
-                continue
-            if not tensors.isdisjoint(penalised):
-                yield Refusal(term, f"`{self.word}` takes one penalty a tensor")
-            penalised |= tensors
-            if not held.isdisjoint(tensors):
-                yield Refusal(
-                    term, f"`{self.word}` takes a tensor either under constraints or under a penalty, not both"
-                )
+        yield from self.one_role_a_tensor(problem)
 
     def conflicts(self, stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
         """An α said twice, or a closed loop's options without one."""
