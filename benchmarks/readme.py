@@ -17,12 +17,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.markdown import spread_text as _spread
+from benchmarks.markdown import table as _table
+from benchmarks.minimax import page as minimax
+from benchmarks.spiking import page as spiking
 from prunelang.dsl.numbers import grouped
 
 HERE = Path(__file__).parent
 PAGES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = re.compile(r"(<!-- numbers: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 METHODS = {
+    "gda": "`gda`",
     "lc": "`lc`",
     "ista": "`ista` (S-LATS)",
     "ista lats": "`ista`, LATS",
@@ -107,11 +112,6 @@ def l0_methods(result: Json) -> str:
         "seed 0 († none did: the mildest). Means over seeds, the lowest and highest in brackets, in parentheses how "
         "many.\n\n" + _table(["network, epochs in all", "method", "test error", "drop", "ratio", "bytes"], rows)
     )
-
-
-def _spread(found: Json, digits: int) -> str:
-    spread = f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]" if found["seeds"] > 1 else ""
-    return f"{found['mean']:.{digits}f}{spread} ({found['seeds']})"
 
 
 def reversed_form(result: Json) -> str:
@@ -310,6 +310,8 @@ WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
     "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "--root MNIST_FOLDER"),
     "lc_toolkit": (lc_toolkit, "The LC toolkit's setting has no result in this checkout", "--root MNIST_FOLDER"),
     "l0_methods": (l0_methods, "The relaxations have no result in this checkout", "--root MNIST_FOLDER"),
+    "minimax": (minimax.section, "Minimax under budgets has no result in this checkout", "--root MNIST_FOLDER"),
+    "spiking": (spiking.section, "Spiking networks have no result in this checkout", "--root MNIST_FOLDER"),
     "reversed": (reversed_form, "The floors on accuracy have no result in this checkout", "--root MNIST_FOLDER"),
     "teacher_student": (teacher_student, "Teacher and student have no result in this checkout", ""),
     "pmmp_study": (pmmp_study, "The study of the minimax has no result in this checkout", "--root MNIST_FOLDER"),
@@ -350,11 +352,6 @@ def written(page: str, root: str = "") -> str:
 def _where(result: Json) -> str:
     threads = "one thread" if result["threads"] == 1 else f"{result['threads']} threads"
     return f"on {result['device']} with {threads}, torch {result['torch']}"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(arguments: list[str]) -> int:

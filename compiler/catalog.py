@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -21,7 +22,21 @@ Task: TypeAlias = Literal["classification", "language", "regression"]
 Shape: TypeAlias = tuple[int, ...]
 
 RUNTIME: Final = Path(__file__).parent.parent / "runtime"
-TRACER: Final = RUNTIME / "trace.py"  # its bytes are part of every cached table's key
+# the code that tables depend on: its bytes are part of every cached table's key
+TRACERS: Final = tuple(RUNTIME / f"{x}.py" for x in ("trace", "units", "following", "marks", "channels"))
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package beyond those that prunelang always has, and the extra of prunelang that brings it."""
+
+    package: str
+    extra: str
+
+    @property
+    def met(self) -> bool:
+        """Whether it can be imported; it is looked for, not loaded."""
+        return find_spec(self.package) is not None
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class ModelFacts:
     input_shape: Callable[[Mapping[str, Value]], Shape] | None
     source: Path | None = None
     input_dtype: Literal["float32", "int64"] = "float32"
+    requires: Requirement | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +120,20 @@ def _classes(default: int) -> Parameter:
 ACTIVATION: Final = Parameter("activation", "choice", "relu", "after every hidden layer", choices=("relu", "tanh"))
 
 
+def _spiking(steps: int) -> tuple[Parameter, ...]:
+    return (
+        Parameter("T", "int", steps, "time steps of one input", low=1),
+        Parameter("encoding", "choice", "direct", "an input as current, or as spikes", choices=("direct", "poisson")),
+        Parameter("tau", "float", 2.0, "time constant of the neurons, in steps", low=1.01),
+    )
+
+
+READOUT: Final = Parameter(
+    "readout", "choice", "current", "means of currents, or of spikes, are the output", choices=("current", "rate")
+)
+SNN: Final = Requirement("spikingjelly", "snn")
+
+
 def _whole(values: Mapping[str, Value], name: str) -> int:
     value = values[name]
     assert isinstance(value, int)
@@ -114,6 +144,26 @@ def _first_size(values: Mapping[str, Value]) -> Shape:
     sizes = values["sizes"]
     assert isinstance(sizes, tuple)
     return sizes[:1]
+
+
+def _image(values: Mapping[str, Value]) -> Shape:
+    inputs = values["inputs"]
+    assert isinstance(inputs, tuple)
+    return inputs
+
+
+def _image_in_two_stages(values: Mapping[str, Value]) -> ArgumentError | None:
+    inputs, convs = _image(values), _whole(values, "convs")
+    if len(inputs) != 3:
+        return ArgumentError("inputs", f"`inputs` is channels, height and width, not {len(inputs)} numbers")
+    if min(inputs[1:]) < 4:
+        return ArgumentError(
+            "inputs", f"two maxima over 2 × 2 need 4 × 4 pixels or more, not {inputs[1]} × {inputs[2]}"
+        )
+    if convs % 2:
+        near = [str(convs - 1), str(convs + 1)] if convs > 2 else ["2"]
+        return ArgumentError("convs", f"`convs` is even, two stages of as many: not {convs}", near)
+    return None
 
 
 def _six_n_plus_two(values: Mapping[str, Value]) -> ArgumentError | None:
@@ -196,6 +246,50 @@ _ZOO: Final = (
         RUNTIME / "zoo/transformer.py",
         "int64",
     ),
+    ModelFacts(
+        Signature(
+            "snn_mlp",
+            (Parameter("sizes", "ints", doc="inputs, hidden widths, outputs", low=1, length=2), *_spiking(8), READOUT),
+            "Fully connected spiking network: fc1, fc2, … with leaky integrate-and-fire neurons between.",
+        ),
+        _first_size,
+        RUNTIME / "zoo/spiking.py",
+        requires=SNN,
+    ),
+    ModelFacts(
+        Signature(
+            "snn_conv",
+            (
+                Parameter("width", "int", 32, "channels of every convolution", low=1),
+                *_spiking(8),
+                READOUT,
+                Parameter("inputs", "ints", (3, 32, 32), "channels, height and width of an image", low=1, length=3),
+                _classes(10),
+                Parameter("convs", "int", 6, "convolutions, half of them before the first maximum", low=2),
+                Parameter("dropout", "float", 0.0, "share dropped before the linear layers", low=0.0, high=0.99),
+            ),
+            "Spiking convolutional network: conv1, …, fc1, fc2, of six convolutions and two linear layers.",
+            _image_in_two_stages,
+        ),
+        _image,
+        RUNTIME / "zoo/spiking.py",
+        requires=SNN,
+    ),
+    ModelFacts(
+        Signature(
+            "sew_resnet18",
+            (
+                *_spiking(4)[:1],
+                Parameter("width", "int", 64, "channels of the first stage", low=1),
+                *_spiking(4)[1:],
+                _classes(10),
+            ),
+            "Spike-element-wise ResNet-18 for 32 × 32 images.",
+        ),
+        lambda v: (3, 32, 32),
+        RUNTIME / "zoo/spiking.py",
+        requires=SNN,
+    ),
 )
 
 MODELS: Final[Mapping[str, ModelFacts]] = {m.name: m for m in _ZOO}
@@ -267,4 +361,4 @@ def cached_shapes(name: str, values: Mapping[str, Value]) -> ShapeTable | None:
     facts = MODELS[name]
     assert facts.input_shape is not None and facts.source is not None
     text = facts.text(values)
-    return shape_cache.read(shape_cache.key(text, facts.input_shape(values), (facts.source, TRACER)), text)
+    return shape_cache.read(shape_cache.key(text, facts.input_shape(values), (facts.source, *TRACERS)), text)

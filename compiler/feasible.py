@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
+from prunelang.compiler.channels import pinned_groups, polynomial, trained
 from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Feasible, Part
 from prunelang.compiler.joint import (
     BlockBound,
     Bound,
+    ChannelBound,
+    ChannelGroup,
     ChoiceBound,
     CountBound,
     GroupBound,
@@ -25,6 +28,7 @@ from prunelang.compiler.joint import (
     exactness,
     to_json,
 )
+from prunelang.compiler.measured import is_surrogate
 from prunelang.compiler.problem import (
     Blocks,
     Choice,
@@ -36,10 +40,11 @@ from prunelang.compiler.problem import (
     Kept,
     NofM,
     Problem,
+    Structural,
     VectorNorm,
     tensors_of,
 )
-from prunelang.compiler.shapes import ShapeTable
+from prunelang.compiler.shapes import Channels, ShapeTable
 from prunelang.dsl.numbers import grouped
 
 
@@ -85,7 +90,8 @@ def _part(members: tuple[Constraint, ...], problem: Problem, table: ShapeTable) 
     named = {t for c in members for t in tensors_of(c.function)} - problem.frozen
     tensors = tuple(t.name for t in table.tensors if t.name in named)
     try:
-        bounds = tuple(b for c in members for b in _bounds(c))
+        held = pinned_groups(problem, table)
+        bounds = (*(b for c in members for b in _bounds(c)), *_channel_bounds(members, held, table))
         check_laminar(bounds)
     except ValueError as error:  # a bound that cannot be stated, or two that cross
         raise NoProjection(members, str(error)) from error
@@ -113,7 +119,8 @@ def _bounds(c: Constraint) -> Iterator[Bound]:
     match c.function, c.set:
         case Count() as f, Interval(lower, upper):
             low, high = (None if b is None else int(b) for b in (lower, upper))
-            yield CountBound(c.label, dict(f.coefficients), f.constant, low, high)
+            measured = str(dict(f.options).get("measured", ""))
+            yield CountBound(c.label, dict(f.coefficients), f.constant, low, high, measured)
         case Choice() as f, Interval(_, upper) if upper is not None:
             yield ChoiceBound(c.label, dict(f.alternatives), int(upper), f.constant)
         case GroupCount() as f, Interval(_, upper) if upper is not None:
@@ -126,9 +133,27 @@ def _bounds(c: Constraint) -> Iterator[Bound]:
             yield Pinned(c.label, tensors)
 
 
+def _channel_bounds(members: tuple[Constraint, ...], held: frozenset[str], table: ShapeTable) -> Iterator[ChannelBound]:
+    """Structural budgets over the groups whose members may go: those that own a pinned tensor keep all."""
+    for c in members:
+        if not isinstance(c.function, Structural) or not isinstance(c.set, Interval) or c.set.upper is None:
+            continue
+        cost = polynomial(c.function, table).holding(held)
+        yield ChannelBound(
+            c.label, tuple(_group(g, table) for g in cost.groups), cost.terms, int(c.set.upper), cost.constant
+        )
+
+
+def _group(group: Channels, table: ShapeTable) -> ChannelGroup:
+    """A coupling group in the tensors that are trained, each by its first name and each place once."""
+    own = trained(group, table)
+    places = ((table.tensor[s.tensor].name, s.dim, s.start, s.repeat) for s in group.slices)
+    return ChannelGroup(group.name, group.size, tuple(dict.fromkeys(p for p in places if p[0] in own)))
+
+
 def _shown(c: Constraint) -> str:
     """The constraint with its bound resolved, and what a ∀ stands at: ``‖l.weights‖₀ ≤ 13 310 [fc1]``."""
-    if not isinstance(c.set, Interval) or " ∈ " in c.text:
+    if not isinstance(c.set, Interval) or " ∈ " in c.text or is_surrogate(c):
         return c.text or c.label
     at = re.search(r" ?\[[^][\"]+\]$", c.label)
     sides = re.split(" [≤≥] ", c.text)

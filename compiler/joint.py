@@ -36,6 +36,7 @@ class CountBound:
     constant: int = 0
     lower: int | None = None
     upper: int | None = None
+    measured: str = ""  # the state whose calibration the coefficients and the upper bound are taken from, if any
 
     def __post_init__(self) -> None:
         if any(a < 1 for a in self.coefficients.values()):
@@ -138,15 +139,55 @@ class Pinned:
     tensors: tuple[str, ...]
 
 
-Bound: TypeAlias = CountBound | ChoiceBound | GroupBound | NofMBound | BlockBound | Pinned
+Place: TypeAlias = tuple[str, int, int, int]
+"""A slice of a tensor: its name, the dimension, the first index, and how many indices each member owns from there."""
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """A coupling group: the indices that each of its `size` members owns, in every tensor where it has some."""
+
+    name: str
+    size: int
+    slices: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class ChannelBound:
+    """``constant + Σ c·∏ k_i ≤ upper`` over the kept members k of `groups`; coefficients are at least 1.
+
+    A member is kept if any position of its slices is. `terms` are ``(c, places of groups)``.
+    """
+
+    name: str
+    groups: tuple[ChannelGroup, ...]
+    terms: tuple[tuple[int, tuple[int, ...]], ...]
+    upper: int
+    constant: int = 0
+
+    def __post_init__(self) -> None:
+        if any(c < 1 for c, _ in self.terms):
+            raise ValueError(f"{self.name}: a kept channel must cost at least 1")
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(t for g in self.groups for t, _, _, _ in g.slices))
+
+
+Bound: TypeAlias = CountBound | ChoiceBound | GroupBound | NofMBound | BlockBound | Pinned | ChannelBound
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (CountBound, ChoiceBound, GroupBound, NofMBound, BlockBound, Pinned)
+    kind.__name__: kind for kind in (CountBound, ChoiceBound, GroupBound, NofMBound, BlockBound, Pinned, ChannelBound)
 }
 
 
 def to_json(bounds: Sequence[Bound]) -> list[dict[str, Any]]:
     """Plain data, with the class of each bound under `kind`; `from_json` is its inverse."""
-    return [{"kind": type(b).__name__, **_listed(asdict(b))} for b in bounds]
+    return [{"kind": type(b).__name__, **_listed(_stated(b))} for b in bounds]
+
+
+def _stated(bound: Bound) -> dict[str, Any]:
+    """The fields, without the mark of calibration where there is none."""
+    return {k: v for k, v in asdict(bound).items() if k != "measured" or v}
 
 
 def from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Bound, ...]:
@@ -164,6 +205,10 @@ def _bound(entry: Mapping[str, Any]) -> Bound:
     if "alternatives" in fields:
         ways = fields["alternatives"].items()
         fields["alternatives"] = {t: tuple((f, a, c) for f, a, c in found) for t, found in ways}
+    if "groups" in fields:
+        made = (ChannelGroup(g["name"], g["size"], tuple(map(tuple, g["slices"]))) for g in fields["groups"])
+        fields["groups"] = tuple(made)
+        fields["terms"] = tuple((c, tuple(places)) for c, places in fields["terms"])
     return kind(**fields)  # type: ignore[no-any-return]
 
 
@@ -189,6 +234,7 @@ def check_laminar(bounds: Sequence[Bound]) -> None:
     About linear in the total size of the bounds: only those that share a tensor are ever compared.
     """
     _check_counts(plain_counts(bounds))
+    _check_channels(bounds)
     inner: dict[str, list[GroupBound | NofMBound | BlockBound]] = {}
     for b in bounds:
         if isinstance(b, GroupBound | NofMBound | BlockBound):
@@ -202,6 +248,15 @@ def check_laminar(bounds: Sequence[Bound]) -> None:
         for e in (e for t in p.tensors for e in inner.get(t, ())):
             if not isinstance(e, BlockBound) and not (isinstance(e, NofMBound) and e.n == e.m):
                 raise CrossingSets(p.name, e.name, "one keeps every entry, the other drops some")
+
+
+def _check_channels(bounds: Sequence[Bound]) -> None:
+    """Whole channels go first and take positions with them: nothing else may ask for those positions to stay."""
+    asking = [b for b in bounds if isinstance(b, BlockBound | Pinned) or (isinstance(b, CountBound) and b.least > 0)]
+    for c in (b for b in bounds if isinstance(b, ChannelBound)):
+        for b in asking:
+            if not set(b.tensors).isdisjoint(c.tensors):
+                raise CrossingSets(c.name, b.name, "one removes whole channels, the other keeps positions of theirs")
 
 
 def _check_counts(counts: Sequence[CountBound]) -> None:
@@ -226,4 +281,8 @@ def exactness(bounds: Sequence[Bound]) -> Literal["exact", "gap"]:
     """Whether the joint projection is exact whatever the weights, or feasible with a certified gap."""
     grouped = {t for b in bounds if isinstance(b, GroupBound | BlockBound) for t in b.tensors}
     counted = {t for b in bounds if isinstance(b, CountBound | ChoiceBound) for t in b.tensors}
-    return "gap" if weighted_counts(bounds) or grouped & counted else "exact"
+    channels = [b for b in bounds if isinstance(b, ChannelBound)]
+    together = {g.name for b in channels for g in b.groups}
+    owned = {t for b in channels for t in b.tensors}
+    joined = len(together) > 1 or not owned.isdisjoint(grouped | counted)
+    return "gap" if weighted_counts(bounds) or grouped & counted or (channels and joined) else "exact"

@@ -46,6 +46,7 @@ from prunelang.compiler.reversed import entering, forward_plan, selecting
 from prunelang.compiler.schedule import SCHEDULES, Apply, Schedule, constant
 from prunelang.compiler.solvers.base import Solver, compressed
 from prunelang.compiler.stopping import restores, watched_loops
+from prunelang.compiler.synops import calibrated, declare, driven_plan, followed, tightened
 
 RECALIBRATION_BATCHES = 100
 StateT = TypeVar("StateT", bound=State)
@@ -181,7 +182,7 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
 
     Raises `InvalidGraph` if the result breaks an invariant, which would be a bug of ours.
     """
-    asked = penalty_plan(plan, train_size)
+    asked = penalty_plan(driven_plan(plan), train_size)
     plan = forward_plan(asked)
     low = Lowering(plan, -(-train_size // plan.data.batch))
     low.declare(Data("data", plan.data.text, plan.data.batch, low.batches, plan.data.seed))
@@ -190,6 +191,7 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
     low.declare(Rest("rest", low.rest))
     if low.buffers:
         low.declare(Buffers("buffers", low.buffers))
+    declare(low)
     program: list[Step] = []
     first = entering(plan.stages)
     solved = False
@@ -201,8 +203,9 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
         elif stage.solver is None:
             low.steps.append(_ordinary(low, solved))
         elif compressed(plan.problem) or (stage.solver.sparsifies and low.constrained):
-            low.problem = bridge(plan.problem, stage.solver.constraints).problem
+            low.problem = bridge(followed(plan.problem, stage), stage.solver.constraints).problem
             stage.solver.lower(low)
+            low.steps = list(calibrated(low, tuple(low.steps)))
             solved = True
         else:
             low.steps += _idle(low, stage.solver)
@@ -210,6 +213,8 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
         settled = restores(low.steps) or (stage.pruner is not None and stage.pruner.exact)
         if low.buffers and stage.kind != "pretrain" and not settled:
             low.steps.append(Recalibrate("buffers", min(low.batches, RECALIBRATION_BATCHES)))
+        if stage.solver is not None:
+            low.steps += tightened(low, min(low.batches, RECALIBRATION_BATCHES) if low.buffers else 0)
         program.append(Phase(stage.kind, tuple(low.steps)))
     if first < len(program):
         program[first:] = selecting(low, asked, tuple(program[first:]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Final
 
-from prunelang.compiler.problem import CONFIDENCE, Affine, Constraint, Function, Measured, Problem
+from prunelang.compiler.problem import CONFIDENCE, Affine, Constraint, Count, Function, Measured, Problem
 
 SELECT: Final = "select"
 CERTIFY: Final = "certify"
@@ -26,17 +26,18 @@ def parts_of(function: Function) -> Iterator[Measured]:
             yield from parts_of(term)
 
 
-UNMEASURED: Final = frozenset({"synops", "spikes"})
-"""Functions of data that nothing here evaluates."""
-
-
 def is_measured(constraint: Constraint) -> bool:
     """Whether the constraint is one that the certificate measures: a loss, a metric, or another number of a run.
 
     Coded bytes are not: the certificate recounts them, from the stored weights alone.
     """
     function = constraint.function
-    return isinstance(function, Measured) and not constraint.structural and function.name not in UNMEASURED
+    return isinstance(function, Measured) and not constraint.structural
+
+
+def is_surrogate(constraint: Constraint) -> bool:
+    """Whether a constraint is a count that stands beside a measured one, with numbers that a calibration gives."""
+    return isinstance(constraint.function, Count) and bool(dict(constraint.function.options).get("measured"))
 
 
 def measured_constraints(problem: Problem) -> tuple[Constraint, ...]:

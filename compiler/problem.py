@@ -59,13 +59,17 @@ class GroupCount:
 class Structural:
     """A cost of the remaining shapes (`params`, `macs`, `flops`): falls only when whole members of groups go.
 
-    `dense` is its value at the dense shapes. Under unstructured constraints it never falls.
+    ``Σ_t costs[t] · ∏_d remaining_d(t) + rest`` with `dense` at the dense shapes, which fixes the rest: what no group
+    touches. Under unstructured constraints it never falls.
     """
 
     name: str
     layers: tuple[str, ...]
     dense: int
     unit: str
+    tensors: tuple[str, ...] = ()  # every trained tensor of its groups: all of a member is zero, or it is kept
+    groups: tuple[str, ...] = ()  # the coupling groups, by name, whose members lower it when they go
+    costs: tuple[tuple[str, int], ...] = ()  # per remaining entry of each tensor that a group touches
 
 
 @dataclass(frozen=True)
@@ -124,13 +128,15 @@ Function: TypeAlias = (
 
 
 def tensors_of(function: Function) -> tuple[str, ...]:
-    """The tensors whose entries decide the value; none for structural costs and measured functions."""
+    """The tensors whose entries decide the value; none for measured functions."""
     match function:
         case Count(coefficients=coefficients):
             return tuple(coefficients)
         case Choice(alternatives=alternatives):
             return tuple(alternatives)
         case GroupCount(tensors=tensors) | VectorNorm(tensors=tensors) | Entries(tensors=tensors):
+            return tensors
+        case Structural(tensors=tensors):
             return tensors
         case MatrixFunction(tensor=tensor):
             return (tensor,)

@@ -8,17 +8,18 @@ from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import describing, penalty_form
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Term
+from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Structural, Term
 from prunelang.compiler.pruners.base import removable
 from prunelang.compiler.reversed import forward
 from prunelang.compiler.selecting import selecting
 from prunelang.compiler.solvers.base import Refusal, compressed, solvers
+from prunelang.compiler.synops import driven_plan
 from prunelang.dsl.diagnostics import Diagnostic, Label
 
 
 def runnability(plan: Plan) -> tuple[Diagnostic, ...]:
     """An error for everything that the solver of a stage does not take, with the solvers that would."""
-    problem = forward(penalty_form(plan.problem, plan.table))
+    problem = forward(penalty_form(driven_plan(plan).problem, plan.table))
     found = [
         d
         for stage in plan.stages
@@ -80,7 +81,11 @@ def _projections(plan: Plan) -> Iterator[Diagnostic]:
     for c in uneven:
         reason = "a lower bound needs the same coefficient for all its tensors"
         yield Diagnostic("P415", "error", f"`{c.label}` has no projection here: {reason}", c.span)
-    if uneven:
+    held = [c for c in plan.problem.constraints if _never_falls(c)]
+    for c in held:
+        reason = "no channel of its layers can be removed, so that it never falls"
+        yield Diagnostic("P415", "error", f"`{c.label}` has no projection here: {reason}", c.span)
+    if uneven or held:
         return
     try:
         feasible_set(solved_problem(plan), plan.table)
@@ -100,6 +105,14 @@ def _is_uneven_floor(c: Constraint) -> bool:
     """Whether a weighted count with differing weights has a lower bound."""
     below = isinstance(c.set, Interval) and c.set.lower is not None
     return below and isinstance(c.function, Count) and len(set(c.function.coefficients.values())) > 1
+
+
+def _never_falls(c: Constraint) -> bool:
+    """Whether a cost of the remaining shapes is to fall though it speaks of no coupling group."""
+    f = c.function
+    if not isinstance(f, Structural) or f.groups or not isinstance(c.set, Interval) or c.set.upper is None:
+        return False
+    return c.set.upper < f.dense
 
 
 def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
@@ -127,7 +140,7 @@ def _listed(words: list[str]) -> str:
 def solved_problem(plan: Plan) -> Problem:
     """The problem as the first solver sees it."""
     takes = next((s.solver.constraints for s in plan.stages if s.solver is not None), frozenset())
-    return bridge(forward(penalty_form(plan.problem, plan.table)), takes).problem
+    return bridge(forward(penalty_form(driven_plan(plan).problem, plan.table)), takes).problem
 
 
 def takers_of(subject: Constraint | Term, problem: Problem) -> list[str]:

@@ -18,6 +18,7 @@ Role = Literal["weight", "bias", "norm", "embedding", "other", "buffer"]
 Kind = Literal["linear", "conv1d", "conv2d", "conv3d"]
 
 FORMAT_VERSION = 1
+LATER = frozenset({"channels", "steps"})  # keys that tables did not always have; empty where they are missing
 ITEMSIZE = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "uint8": 1, "bool": 1}
 
 
@@ -73,6 +74,41 @@ class Product:
     macs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Where the members of a coupling group lie in one tensor.
+
+    Member i owns the indices ``[start + i·repeat, start + (i+1)·repeat)`` of dimension `dim`.
+    """
+
+    tensor: str
+    dim: int
+    start: int
+    repeat: int = 1  # entries per member: the positions of a channel that was flattened
+
+    def indices(self, member: int) -> range:
+        """The indices that a member owns."""
+        first = self.start + member * self.repeat
+        return range(first, first + self.repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """A coupling group: units of a network that can only be removed together with all that reads or joins them.
+
+    A member is one unit: a row of every kernel that makes it, its bias, the scale, shift and statistics of its
+    normalisation, and every slice of a kernel that reads it. Where the slices of a member in trained tensors are all
+    zero, what it emits is exactly 0 everywhere, so that cutting all its slices changes no output. Slices in buffers
+    (running statistics) are cut with the rest, whatever they hold. A slice may start anywhere, and groups may share a
+    dimension of a tensor, but no index of it.
+    """
+
+    name: str  # e.g. "conv1", after the first layer that makes its units; "conv1[4:12]" for a part of them
+    size: int  # number of members
+    slices: tuple[Slice, ...]
+    reason: str = ""  # why no member can be removed; empty where members can
+
+
 @dataclass(frozen=True)
 class ShapeTable:
     """Layers, tensors and weightless products of one network at one input shape (without the batch dimension)."""
@@ -83,6 +119,8 @@ class ShapeTable:
     tensors: tuple[Tensor, ...]
     products: tuple[Product, ...] = ()
     outputs: tuple[int, ...] = field(default=())
+    channels: tuple[Channels, ...] = ()
+    steps: int = 0  # T, the time steps of a spiking network; 0 for all others
 
     @cached_property
     def tensor(self) -> dict[str, Tensor]:
@@ -113,7 +151,9 @@ class ShapeTable:
         return self if changed == self.tensors else replace(self, tensors=changed)
 
     def to_json(self) -> dict[str, Any]:
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
+        """Nested lists and numbers; without the keys that older tables lack where they would say nothing."""
+        data = {"format_version": FORMAT_VERSION, **asdict(self)}
+        return {k: v for k, v in data.items() if v or k not in LATER}
 
     def dumps(self) -> str:
         """Canonical text: the same table always gives the same bytes."""
@@ -137,6 +177,10 @@ class ShapeTable:
             ),
             products=tuple(Product(**p) for p in data["products"]),
             outputs=tuple(data["outputs"]),
+            channels=tuple(
+                Channels(**{**c, "slices": tuple(Slice(**s) for s in c["slices"])}) for c in data.get("channels", ())
+            ),
+            steps=data.get("steps", 0),
         )
 
     @classmethod

@@ -32,6 +32,7 @@ from prunelang.compiler.problem import Problem
 from prunelang.compiler.reversed import floors
 from prunelang.compiler.schedule import is_constant
 from prunelang.compiler.solvers.base import Stopping
+from prunelang.compiler.synops import tightened
 
 if TYPE_CHECKING:
     from prunelang.compiler.lowering import Lowering
@@ -91,6 +92,8 @@ def _watched(low: Lowering, loop: Batches, conditions: tuple[Floor, ...]) -> Ite
     if not rule.keeps:
         yield replace(loop, each_epoch=_before_record(loop, evaluate), until=test)
         return
+    narrowing = tightened(low, 0) if stage.solver is None else ()
+    loop = replace(loop, each_epoch=_before_record(loop, *narrowing))
     of = _changed(low, loop)
     best = low.declare(Snapshot("best", of)).name
     keep = KeepBest(best, level, of, conditions, rule.since)

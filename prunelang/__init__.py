@@ -19,16 +19,20 @@ if TYPE_CHECKING:
     from prunelang.api import Program, compile
     from prunelang.dsl.diagnostics import SpecError
     from prunelang.execution import Solution
+    from prunelang.runtime.shrink import shrink
+    from prunelang.runtime.shrunk import load_shrunk
 
     __version__: str
 
-__all__ = ["Program", "Solution", "SpecError", "__version__", "compile", "register"]
+__all__ = ["Program", "Solution", "SpecError", "__version__", "compile", "load_shrunk", "register", "shrink"]
 
 _HOME = {
     "Program": "prunelang.api",
     "Solution": "prunelang.execution",
     "SpecError": "prunelang.dsl.diagnostics",
     "compile": "prunelang.api",
+    "load_shrunk": "prunelang.runtime.shrunk",
+    "shrink": "prunelang.runtime.shrink",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from prunelang.dsl.spans import Source
 if TYPE_CHECKING:
     from prunelang.compiler.graph import Graph
     from prunelang.execution import Solution
+    from prunelang.probe import Probes
     from prunelang.runtime.machine import Event
 
 ParamValue = str | int | float
@@ -205,6 +207,33 @@ class Program:
             deterministic=deterministic,
         )
         return run(self.plan, self.folder, options, observe, stop)
+
+    def probe(
+        self,
+        *,
+        delta: Fraction | float | str = "10%",
+        share: Fraction | float | str = "25%",
+        seeds: int = 3,
+        device: str = "cpu",
+        observe: Callable[[Event], None] = lambda event: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Probes:
+        """Prices by finite differences: short runs at B(1 ± δ) of every upper bound on stored weights.
+
+        `delta` in (0, 1) and `share` in (0, 1] are numbers, or text as on the command line. Raises `SpecError` when
+        there is nothing to probe, `ProbeFailed` when a run ends early, ValueError for what is out of its range.
+        """
+        from prunelang.probe import fraction, probe
+
+        return probe(
+            self,
+            delta=fraction(delta),
+            share=fraction(share),
+            seeds=seeds,
+            device=device,
+            observe=observe,
+            stop=stop,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The graph as data."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from prunelang.console import (
     FORMAT_VERSION,
@@ -22,6 +24,11 @@ from prunelang.console import (
 )
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.exits import Exit, exit_of, table, worst
+
+if TYPE_CHECKING:
+    from prunelang.api import Program
+    from prunelang.shrinking import WrittenShrunk
+    from prunelang.verification import Written
 
 EPILOG = "\b\nExit codes:\n" + table()
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -161,29 +168,78 @@ def fmt(paths: tuple[str, ...], only_check: bool, diff: bool, ascii_only: bool) 
 @cli.command()
 @click.argument("subject", metavar="SPEC|CODE")
 @click.option("--stage", default="all", help="spec, problem, proofs, solver or graph; all by default")
+@click.option("--probe", "probing", is_flag=True, help="prices, from short runs with every upper bound moved")
+@click.option("--delta", default="10%", show_default=True, help="of --probe: by how much bounds are moved")
+@click.option("--share", default="25%", show_default=True, help="of --probe: length of its runs")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="of --probe: runs a bound")
 @options_compile
 @option_format
+@click.pass_context
 def explain(
-    subject: str, stage: str, settings: tuple[str, ...], code: tuple[str, ...], shapes: Path | None, style: str
-) -> None:
+    context: click.Context, subject: str, stage: str, probing: bool, delta: str, share: str, seeds: int,
+    settings: tuple[str, ...], code: tuple[str, ...], shapes: Path | None, style: str,
+) -> int:  # fmt: skip
     """What a spec means and what will run; or what a diagnostic's code, such as P310, means."""
     from prunelang.explain import STAGES, code_json, code_text, explain_json, is_code
     from prunelang.explain import explain as explained
 
+    given = [n for n in ("delta", "share", "seeds") if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
+    if given and not probing:
+        raise click.UsageError(f"--{given[0]} is of --probe alone")
+    if probing and (stage != "all" or is_code(subject)):
+        raise click.UsageError("--probe is of a spec, and prints nothing else")
+    if probing:
+        return _probe(compiled(subject, settings, code, shapes), delta, share, seeds, style)
     if is_code(subject):
         known = code_text(subject)
         if known is None:
             raise Failure(f"no diagnostic has the code {subject}", Exit.USAGE)
         click.echo(json.dumps(code_json(subject), ensure_ascii=False, indent=1) if style == "json" else known)
-        return
+        return Exit.DONE
     if stage not in STAGES:
         raise click.BadParameter(f"one of {', '.join(STAGES)}", param_hint="--stage")
     program = compiled(subject, settings, code, shapes)
     if style == "json":
         echo_json(explain_json(program, stage))
-        return
+        return Exit.DONE
     show(program.diagnostics, program.plan.source)
     click.echo(explained(program, stage), nl=False)
+    return Exit.DONE
+
+
+def _probe(program: Program, delta: str, share: str, seeds: int, style: str) -> int:
+    """Prices on stdout, the short runs on stderr."""
+    from prunelang.probe import ProbeFailed, fraction
+    from prunelang.progress import shown
+    from prunelang.signals import stop_on_signals
+
+    step, length = (_share(fraction, text, name) for text, name in ((delta, "--delta"), (share, "--share")))
+    if step == 1:
+        raise click.BadParameter("a bound that is moved by all of itself is 0", param_hint="--delta")
+    program.require_runnable()
+    with shown(quiet=False) as display, stop_on_signals() as stop:
+        display.diagnostics(program.diagnostics, program.plan.source)
+        try:
+            found = program.probe(delta=step, share=length, seeds=seeds, observe=display.observe, stop=stop)
+        except ProbeFailed as error:
+            display.failed(str(error))
+            return Exit.INTERRUPTED if error.interrupted else Exit.NUMERICAL
+        display.diagnostics(found.skipped, program.plan.source)
+    if style == "json":
+        echo_json(found.to_json())
+    else:
+        click.echo(found.text(), nl=False)
+    return Exit.DONE
+
+
+def _share(read_share: Callable[[str], Fraction], text: str, option: str) -> Fraction:
+    try:
+        value = read_share(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from error
+    if not 0 < value <= 1:
+        raise click.BadParameter(f"{text} is not between 0 and 100%", param_hint=option)
+    return value
 
 
 @cli.command()
@@ -315,19 +371,40 @@ def report(run: Path, style: str) -> int:
 @click.argument("run", type=FOLDER)
 @click.option("--to", "target", type=click.Choice(FORMATS), default="best", show_default=True, help="per kernel")
 @click.option("--bits", type=click.IntRange(1, 16), help="of coded: a value, 8 by default")
+@click.option("--shrink", "shrunk", is_flag=True, help="as a smaller network, without units that have no weights left")
+@click.option("--with", "code", multiple=True, metavar="FILE|MODULE", help="of --shrink: code that registers networks")
 @click.option("-o", "--output", type=FILE, help="RUN/weights.FORMAT.safetensors by default, RUN/weights.coded")
 @option_format
-def export(run: Path, target: Any, bits: int | None, output: Path | None, style: str) -> None:
-    """Write the weights of a run in a format whose size is the number that `bytes` counts."""
-    from prunelang.verification import export_directory
-
-    if bits is not None and target != "coded":
-        raise click.UsageError(f"--bits is of --to coded alone: {target} keeps every value as it is")
-    written = export_directory(run, target, output, bits)
+@click.pass_context
+def export(
+    context: click.Context, run: Path, target: Any, bits: int | None, shrunk: bool, code: tuple[str, ...],
+    output: Path | None, style: str,
+) -> None:  # fmt: skip
+    """Write the weights of a run in a format whose size is the number that `bytes` counts; or a smaller network."""
+    if shrunk and (bits is not None or context.get_parameter_source("target") is ParameterSource.COMMANDLINE):
+        raise click.UsageError("--shrink writes dense weights: leave out --to and --bits")
+    if code and not shrunk:
+        raise click.UsageError("--with is of --shrink alone: other formats need no code")
+    written = _shrunk(run, output, code) if shrunk else _exported(run, target, output, bits)
     if style == "json":
         echo_json(written.to_json())
     else:
         click.echo(written.text())
+
+
+def _exported(run: Path, target: Any, output: Path | None, bits: int | None) -> Written:
+    from prunelang.verification import export_directory
+
+    if bits is not None and target != "coded":
+        raise click.UsageError(f"--bits is of --to coded alone: {target} keeps every value as it is")
+    return export_directory(run, target, output, bits)
+
+
+def _shrunk(run: Path, output: Path | None, code: tuple[str, ...]) -> WrittenShrunk:
+    from prunelang.shrinking import shrink_directory
+
+    load_code(code)
+    return shrink_directory(run, output)
 
 
 @cli.command()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = "1.0"
 
-SAID = ("DataUnavailable", "FileProblem", "RegistryError", "UnknownName", "ArgumentError")
+SAID = ("DataUnavailable", "FileProblem", "ShrinkProblem", "RegistryError", "UnknownName", "ArgumentError")
 """Errors about data, files and names. They are known by name, since importing some of them would import torch."""
 
 NEEDED = ("torch", "numpy", "safetensors", "sklearn", "rich")

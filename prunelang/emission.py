@@ -36,6 +36,7 @@ def emit_program(program: Program, *, seed: int = 0) -> Emitted:
         dtype=cast("DType", program.dtype),
         teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in plan.teachers},
         losses={name: symbol_of(registry.losses[name].factory) for name in _registered_losses(plan)},
+        spiking=spiking_teachers(plan),
     )
 
 
@@ -57,6 +58,13 @@ def symbol_of(factory: Any) -> Symbol:
     if module.startswith(registry.PRIVATE) and loaded is not None and loaded.__file__ is not None:
         module = Path(loaded.__file__).stem
     return Symbol(module, factory.__qualname__)
+
+
+def spiking_teachers(plan: Plan) -> frozenset[str]:
+    """The teachers that are spiking networks, on inputs of the shape that the trained network reads."""
+    shape = plan.table.input_shape
+    found = (t for t in plan.teachers if registry.models[t.constructor].shapes(t.arguments, shape).steps)
+    return frozenset(t.name for t in found)
 
 
 def data_source(plan: Plan, folder: Path) -> DataSource:

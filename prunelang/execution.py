@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +20,16 @@ from torch import nn
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Graph, listing, to_json
+from prunelang.compiler.graph.calibration import SPLIT as CALIBRATION
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
 from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
 from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
 from prunelang.compiler.reversed import conditions, searched
 from prunelang.compiler.shapes import ShapeTable
+from prunelang.compiler.synops import PREFIX, budgets
+from prunelang.dsl.diagnostics import Diagnostic, SpecError
+from prunelang.dsl.spans import NOWHERE
 from prunelang.report import report_markdown
 from prunelang.runtime import described, evaluate, registry
 from prunelang.runtime.certificate import (
@@ -35,7 +37,6 @@ from prunelang.runtime.certificate import (
     WEIGHTS,
     Certificate,
     Measurement,
-    Price,
     Reported,
     certify,
     stored_from,
@@ -44,11 +45,18 @@ from prunelang.runtime.data import Batches, Dataset
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
 from prunelang.runtime.files import read, write_text
-from prunelang.runtime.floors import judge, statement
+from prunelang.runtime.floors import SHARES, judge, statement
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
+from prunelang.runtime.price import Price
 from prunelang.runtime.recount import recount
+from prunelang.runtime.search import highs_of, note_base
+from prunelang.runtime.spiking.state import at_rest
+from prunelang.runtime.synops import SPIKING, Activity, Meter, Uncounted
 from prunelang.runtime.weights import load_weights, save_support, save_weights
+from prunelang.versions import versions
 
+CALIBRATED = 2048
+"""Samples of train that firing rates are measured on, at most."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -116,6 +124,8 @@ def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
         data = data.split(plan.data.validation, plan.data.seed)
     if halves_validation(plan.problem):
         data = data.halved(plan.data.seed)
+    if budgets(plan.problem):
+        data = data.sampled(CALIBRATION, CALIBRATED)
     splits = {
         name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
         for name, s in data.splits.items()
@@ -134,7 +144,7 @@ def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str,
     if model.weights is not None:
         arrays = load_weights(folder / model.weights, stored_table(model, plan))
         net.load_state_dict({k: torch.from_numpy(v.copy()).to(dtype) for k, v in arrays.items()}, strict=False)
-    return net.to(device)
+    return at_rest(net.to(device))
 
 
 def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
@@ -172,6 +182,22 @@ class Session:
         for teacher in self.teachers.values():
             teacher.requires_grad_(False)
         self.feed = Batches(self.data.train, plan.data.batch, options.seed)
+        self.spikes = Meter(self.model, self.data, plan.table)
+        self._require_counted()
+
+    def _require_counted(self) -> None:
+        """Raises `SpecError` (P478) where spikes are asked for and a layer cannot be counted, before training."""
+        asked = [(c.function, c.span) for c in self.plan.problem.constraints]
+        asked += [(r.function, NOWHERE) for r in self.plan.report if r.function is not None]
+        spans = [span for f, span in asked if f.name in SPIKING]
+        if not spans:
+            return
+        try:
+            self.spikes.require()
+        except Uncounted as error:
+            hint = "write it with `F.linear` or `F.conv1d`, `2d`, `3d`, or the modules that call these"
+            found = Diagnostic("P478", "error", f"spikes cannot be counted: {error}", spans[0], hint=hint)
+            raise SpecError([found], self.plan.source) from error
 
     def machine(self, observe: Callable[[Event], None], stop: Callable[[], bool]) -> Machine:
         return Machine(
@@ -182,11 +208,15 @@ class Session:
             observe=observe,
             measure=self.measure,
             each=self.each,
+            activity=self.activity,
+            samples=lambda split: len(self.data[split]),
             stop=stop,
         )
 
     def measure(self, function: Measured) -> evaluate.Outcome:
         """On the network as it is now."""
+        if function.name in SPIKING:
+            return self.activity(function.split).outcome(function, self.data.digest(function.split))
         if function.name in described.NAMES:
             digest = self.data.digest(function.split)
             return described.measure(function, self.model, self.plan.table, digest, self.measure)
@@ -194,7 +224,13 @@ class Session:
 
     def each(self, function: Measured) -> NDArray[np.float64] | None:
         """The same, a value for each sample."""
+        if function.name in SPIKING:
+            return self.activity(function.split).values(function.name)
         return evaluate.each(function, self.model, self.data, self.teachers)
+
+    def activity(self, split: str) -> Activity:
+        """What the neurons of the network as it is now do on a split."""
+        return self.spikes.on(split)
 
     def save(self, out: Path, machine: Machine) -> None:
         """The weights, and the kept positions where a constraint speaks of them."""
@@ -218,7 +254,8 @@ class Session:
         gaps = {label: gap for labels, gap in machine.gaps.items() for label in labels if label in own}
         takes = next((s.solver.constraints for s in self.plan.stages if s.solver is not None), frozenset())
         seen = bridge(self.plan.problem, takes)
-        prices = {k: Price(seen.price(k, v), "multiplier") for k, v in machine.multipliers.items()}
+        found = ((k.removeprefix(PREFIX), p) for k, p in machine.prices.items())
+        prices = {k: replace(p, value=seen.price(k, p.value)) for k, p in found if k in own}
         known = Known(out, self.plan, self.options, measured, prices, gaps, bases)
         certificate = known.certify()
         items = tuple(i for item in (*self._sought(), *self.plan.report) for i in self._items(item, certificate, known))
@@ -240,15 +277,9 @@ class Session:
         with network_as(machine.tensors, machine.entering):
             for c in relative:
                 function = self._certified(c)
-                outcome = self.measure(function)
+                outcome = self.measure(function) if is_coded(c) else note_base(c.label, function, machine)
                 if math.isfinite(outcome.value):
                     found[c.label] = outcome.value if outcome.exact is None else outcome.exact
-                if is_coded(c):
-                    continue
-                values = self.each(function)
-                if values is not None:
-                    machine.starts[c.label, function.split] = values
-                machine.bases[c.label, function.split] = outcome.value
         return found
 
     def _certified(self, c: Constraint) -> Measured:
@@ -265,12 +296,13 @@ class Session:
         got = outcome.value if outcome.exact is None else outcome.exact
         values = None if function.split == "train" else self.each(function)
         key = (c.label, function.split)
+        base, start = machine.bases.get(key, 0.0), machine.starts.get(key)
         found = [
-            (f, judge(f, outcome.value, values, machine.bases.get(key, 0.0), machine.starts.get(key)))
+            (f, judge(f, outcome.value, values, base, start, highs_of(f, machine)))
             for f in conditions(c, function.split)
         ]
         tests = [v.confirmed for _, v in found if v.confirmed is not None]
-        hits = None if outcome.exact is None else int(outcome.total)
+        hits = int(outcome.total) if function.name in SHARES else None
         said = [text for text in (statement(f, v, hits) for f, v in found) if text]
         if c.label in machine.short and not all(v.met for _, v in found):
             where = "select" if function.split == "certify" else function.split
@@ -281,12 +313,16 @@ class Session:
         )
 
     def _items(self, item: ReportPlan, certificate: Certificate, known: Known) -> Iterator[Reported]:
-        """An item of `report`; after the length of a coded file also its entropy, to be seen beside it."""
+        """An item of `report`; after the length of a coded file also its entropy, after synaptic operations the
+        multiply-adds of layers that no spikes reach, to be seen beside them."""
         yield self._item(item, certificate, known)
         f = item.function
         if isinstance(f, Measured) and f.name == "bytes":
             file = described.file_of(f, self.model, self.plan.table)
             yield Reported(f"entropy of {item.title}", file.entropy, "B")
+        if isinstance(f, Measured) and f.name == "synops":
+            macs = self.activity(f.split).macs
+            yield Reported(f"multiply-adds of analog inputs beside {item.title}", macs, "MACs", f.split)
 
     def _item(self, item: ReportPlan, certificate: Certificate, known: Known) -> Reported:
         """One item of `report`: a field of a constraint's line, a measured value, or a recount."""
@@ -325,7 +361,7 @@ class Known:
             spec=self.plan.source.text,
             seed=self.options.seed,
             mode="deterministic" if self.options.deterministic else "nondeterministic",
-            versions=versions(),
+            versions=versions(self.plan, self.options.device),
             parameters=self.plan.parameters,
             measured=self.measured,
             bases=self.bases,
@@ -362,16 +398,6 @@ def network_as(tensors: Mapping[str, torch.Tensor], other: Mapping[str, torch.Te
                 t.copy_(own[name])
 
 
-def versions() -> dict[str, str]:
-    """What the bits of a run depend on."""
-    return {
-        "prunelang": version("prunelang"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": str(torch.get_num_threads()),
-    }
-
-
 # ── the run ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -381,8 +407,12 @@ def run(
     options: RunOptions,
     observe: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
+    finished: Callable[[Session, Machine], None] = lambda session, machine: None,
 ) -> Solution:
-    """Train, save, reload, measure and certify. A failed run still leaves its last good weights and a certificate."""
+    """Train, save, reload, measure and certify. A failed run still leaves its last good weights and a certificate.
+
+    `finished` sees the session at the end, its network holding what was saved.
+    """
     start = time.perf_counter()
     out = options.out
     session = Session(plan, folder, options)
@@ -402,6 +432,7 @@ def run(
             interrupted = True
         session.save(out, machine)
         certificate = session.conclude(out, machine)
+        finished(session, machine)
     recorder({"event": "certified", "status": certificate.status})
     recorder.close()
     solution = Solution(out, out / WEIGHTS, certificate, time.perf_counter() - start, failure, interrupted)

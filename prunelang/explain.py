@@ -13,11 +13,13 @@ from prunelang.compiler.options import Options
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Measured, Problem, Term, tensors_of
 from prunelang.compiler.pruners.base import removable
+from prunelang.compiler.resources import explained as resource_lines
 from prunelang.compiler.reversed import forward
 from prunelang.compiler.runnability import solved_problem
 from prunelang.compiler.schedule import SCHEDULES, evaluate, is_constant
 from prunelang.compiler.solvers.base import Solver, compressed, solvers
 from prunelang.compiler.stopping import ending
+from prunelang.compiler.synops import explained as activity_lines
 from prunelang.dsl.diagnostics import SpecError, render
 from prunelang.dsl.numbers import grouped
 from prunelang.report import FORMAT_VERSION, budgets_json, budgets_text, columns
@@ -85,7 +87,7 @@ def _problem(program: Program) -> str:
     kernels = sum(t.size for t in plan.table.tensors if t.role == "weight")
     lines = [
         f"{plan.model.text}: {counted(len(plan.table.layers), 'layer')}, {grouped(kernels)} kernel weights",
-        f"{objective.sense}  " + " + ".join(map(_term, objective.terms)),
+        f"{objective.sense}  " + " + ".join(map(term_text, objective.terms)),
     ]
     constraints = plan.problem.constraints
     if constraints:
@@ -98,7 +100,8 @@ def _problem(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _term(term: Term) -> str:
+def term_text(term: Term) -> str:
+    """One term of the objective with its weight."""
     name = term.text or term.function.name
     split = f" on {term.function.split}" if isinstance(term.function, Measured) else ""
     if isinstance(term.weight, SCHEDULES):
@@ -138,6 +141,8 @@ def _solver(program: Program) -> str:
             lines += _spared(program.plan)
         if stage.solver is not None:
             lines += description_lines(program.plan)
+            lines += [f"    {line}" for line in activity_lines(program.plan, stage)]
+            lines += [f"    {line}" for line in resource_lines(program.plan, stage)]
             lines += _implied(stage, program)
             lines += _alternatives(stage, program)
     return "\n".join(lines) + "\n" if lines else "no stage: nothing is trained\n"
@@ -151,7 +156,7 @@ def _stage(s: StagePlan, problem: Problem) -> Iterator[str]:
     yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
     yield f"    for {_length(s)} with {_call(s.optimizer)}"
     yield from (f"    {line}" for line in ending(s, problem))
-    yield "    descends on " + (" + ".join(map(_term, s.losses)) or "nothing")
+    yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
     if s.because:
         yield f"    chosen: {s.because}"
 
@@ -215,7 +220,7 @@ def _stage_json(s: StagePlan, problem: Problem) -> Mapping[str, Any]:
         "optimizer": _call(s.optimizer),
         "length": _length(s),
         "ends": list(ending(s, problem)),
-        "descends_on": [_term(t) for t in s.losses],
+        "descends_on": [term_text(t) for t in s.losses],
         "because": s.because or None,
     }
 

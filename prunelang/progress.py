@@ -86,7 +86,9 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
 
         def observe(event: Event) -> None:
             stage = str(event.get("stage"))
-            if event["event"] == "begin":
+            if event["event"] == "short run":
+                text(short_run(event))
+            elif event["event"] == "begin":
                 for name, task in tasks.items():
                     if name != "search":
                         progress.update(task, completed=1.0)
@@ -108,6 +110,12 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
             console.print(message, markup=False, soft_wrap=True)
 
         yield Display(observe, text)
+
+
+def short_run(event: Event) -> str:
+    """One line: which of the runs of a probe begins."""
+    moved = f"{event['label']} ≤ {event['bound']}" if "label" in event else "as it is"
+    return f"short run {event['run']} of {event['runs']}: {moved}, seed {event['seed']}"
 
 
 def removed(event: Event) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from prunelang.api import Program, known
 from prunelang.compiler.check import check
-from prunelang.compiler.problem import Problem
+from prunelang.compiler.plan import Plan
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl.numbers import grouped
 from prunelang.dsl.parser import parse as parse_spec
@@ -32,23 +32,24 @@ def is_run(directory: Path) -> bool:
 def verify_directory(run: Path) -> Verification:
     """Everything in a run directory against everything else; what is wrong is a finding, never an exception."""
 
-    def problem_of(text: str, table: ShapeTable) -> Problem:
-        # verify_run has read the certificate before it asks, so this cannot fail here
-        parameters = parse(read_text(run / CERTIFICATE), run / CERTIFICATE).parameters
-        source = Source(text, str(run / SPEC))
-        plan = check(
-            parse_spec(text, source.name),
-            source,
-            table_of=lambda model, data: table,
-            catalog=known(),
-            parameters=parameters,
-        )
-        if plan.model.text != table.model:
-            message = f"{SPEC} trains {plan.model.text}, and {SHAPES} is the table of {table.model}"
-            raise FileProblem("P517", message)
-        return plan.problem
+    # verify_run has read the certificate before it asks, so reading it cannot fail here
+    return verify_run(run, lambda text, table: plan_of(run, text, table).problem)
 
-    return verify_run(run, problem_of)
+
+def plan_of(run: Path, text: str, table: ShapeTable) -> Plan:
+    """The spec of a run, compiled anew with its own parameters and table. Errors: `SpecError`, `FileProblem` P517."""
+    source = Source(text, str(run / SPEC))
+    plan = check(
+        parse_spec(text, source.name),
+        source,
+        table_of=lambda model, data: table,
+        catalog=known(),
+        parameters=certificate_of(run).parameters,
+    )
+    if plan.model.text != table.model:
+        message = f"{SPEC} trains {plan.model.text}, and {SHAPES} is the table of {table.model}"
+        raise FileProblem("P517", message)
+    return plan
 
 
 def verify_file(weights: Path, program: Program, support: Path | None = None) -> Verification:
@@ -96,7 +97,7 @@ def export_directory(run: Path, format: Target = "best", out: Path | None = None
     the weights are not those that were certified; ValueError for `bits` with another format.
     """
     certificate = certificate_of(run)
-    table = _table(run / SHAPES)
+    table = table_of_run(run)
     weights = run / WEIGHTS
     if sha256(weights) != certificate.weights_hash:
         raise FileProblem("P517", f"{weights} is not the file that was certified", f"`prune verify {run}` says more.")
@@ -114,7 +115,9 @@ def certificate_of(run: Path) -> Certificate:
     return parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
 
 
-def _table(path: Path) -> ShapeTable:
+def table_of_run(run: Path) -> ShapeTable:
+    """The table of shapes in a run directory. Errors: `FileProblem` P510, P512."""
+    path = run / SHAPES
     try:
         return ShapeTable.from_json(parse_json(read_text(path), path))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -21,8 +21,9 @@ from prunelang.compiler.problem import Problem, Relative
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.exact import Number, taken
 from prunelang.runtime.files import FileProblem, digest, parse_json, read, write_text
-from prunelang.runtime.line import Given, Line, Measurement, Price, line_of, projection_text
+from prunelang.runtime.line import Given, Line, Measurement, line_of, projection_text
 from prunelang.runtime.meaning import meaning
+from prunelang.runtime.price import Price
 from prunelang.runtime.stored import Stored
 from prunelang.runtime.weights import read_support, read_weights
 

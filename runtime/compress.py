@@ -10,13 +10,16 @@ import torch
 from torch import Tensor
 
 from prunelang.compiler.graph import Feasible, Part, Project, ProjectBalls, Prox
-from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, from_json
+from prunelang.compiler.graph.calibration import SCALE
+from prunelang.compiler.joint import Bound, ChannelBound, ChoiceBound, CountBound, GroupBound, from_json
 from prunelang.runtime import kernels
 from prunelang.runtime.machine import Machine, NumericalFailure
 from prunelang.runtime.operators import ball, penalty
-from prunelang.runtime.prox.feasibility import assert_feasible, slices
-from prunelang.runtime.prox.joint import JointProjection
+from prunelang.runtime.price import Price
+from prunelang.runtime.prox.feasibility import assert_feasible, channel_cost, slices
 from prunelang.runtime.prox.scan import NonFinite
+from prunelang.runtime.prox.structured import projection
+from prunelang.runtime.surrogates import resolved
 
 
 @torch.no_grad()
@@ -43,7 +46,7 @@ def project_part(
     try:
         if part.bounds:
             if key not in m.cache:
-                m.cache[key] = JointProjection(bounds_of(part, m), _shapes(part, out))
+                m.cache[key] = projection(bounds_of(part, m), _shapes(part, out))
             outcome = m.cache[key].project_(out)
             m.gaps[part.labels] = outcome.gap
             if masks is not None:
@@ -52,7 +55,7 @@ def project_part(
         for name, radius in part.balls:
             before = [t.clone() for t in out]
             ball(name, radius).project_(out)
-            m.multipliers[ball_label(part)] = mu * _multiplier(name, before, out)
+            m.prices[ball_label(part)] = Price(mu * _multiplier(name, before, out), "multiplier")
             if masks is not None and not part.bounds:
                 for mask in masks:
                     mask.fill_(True)
@@ -91,12 +94,18 @@ def ball_label(part: Part) -> str:
 
 def bounds_of(part: Part, m: Machine) -> list[Bound]:
     """The bounds as they are for the trained tensors: what frozen ones cost now is moved to the constant."""
-    return [
-        _without_frozen(b, part, m) if isinstance(b, CountBound | ChoiceBound) else b for b in from_json(part.bounds)
-    ]
+    return [without_frozen(b, part, m) if isinstance(b, CountBound | ChoiceBound) else b for b in _resolved(part, m)]
 
 
-def _without_frozen(bound: CountBound | ChoiceBound, part: Part, m: Machine) -> Bound:
+def _resolved(part: Part, m: Machine) -> Iterator[Bound]:
+    """The bounds with the numbers of their calibrations, as stated before there are any."""
+    for b in from_json(part.bounds):
+        measured = isinstance(b, CountBound) and b.measured in m.calibrations
+        yield resolved(b, m.calibrations[b.measured]) if isinstance(b, CountBound) and measured else b
+
+
+def without_frozen(bound: CountBound | ChoiceBound, part: Part, m: Machine) -> CountBound | ChoiceBound:
+    """The bound on the trained tensors alone: what the frozen ones cost now is part of its constant."""
     trained = set(part.tensors)
     held = {t: int(torch.count_nonzero(m.tensors[t])) for t in bound.tensors if t not in trained}
     if not held:
@@ -148,8 +157,11 @@ def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, float, fl
             if isinstance(bound, GroupBound):
                 held = (slices(tensors[t].detach() != 0, bound.by).any(1) for t in bound.tensors)
                 yield bound.name, sum(int(h.count_nonzero()) for h in held), bound.upper
+            elif isinstance(bound, ChannelBound):
+                yield bound.name, channel_cost(bound, {t: tensors[t] != 0 for t in bound.tensors}), bound.upper
             elif isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
-                yield bound.name, value(bound, {t: nnz[t] for t in bound.tensors}), bound.upper
+                scale = SCALE if isinstance(bound, CountBound) and bound.measured else 1
+                yield bound.name, value(bound, {t: nnz[t] for t in bound.tensors}) / scale, bound.upper / scale
         for name, limit in part.balls:
             yield ball_label(part), _norm(name, list(tensors.values())), limit
 
@@ -163,10 +175,11 @@ def _norm(name: str, tensors: list[Tensor]) -> float:
 
 def require_feasible(onto: Feasible, m: Machine, of: str, support: str) -> None:
     """Raises `AssertionError` unless the kept positions satisfy every bound, hold every non-zero value, and the values
-    lie in their balls: recounted, by code that projects nothing."""
+    lie in their balls: recounted, by code that projects nothing. Measured budgets are decided by measuring."""
     for part in onto.parts:
         weights, masks = m.view(of, part.tensors), m.view(support, part.tensors)
-        assert_feasible(bounds_of(part, m), dict(zip(part.tensors, masks, strict=True)))
+        stated = [b for b in bounds_of(part, m) if not isinstance(b, CountBound) or not b.measured]
+        assert_feasible(stated, dict(zip(part.tensors, masks, strict=True)))
         if any(bool((w.detach() != 0).logical_and_(~mask).any()) for w, mask in zip(weights, masks, strict=True)):
             raise AssertionError(f"{', '.join(part.labels)}: a position that is not kept holds a value")
         for name, bound in part.balls:

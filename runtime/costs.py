@@ -27,8 +27,16 @@ def compiled(function: Count | Choice, positions: Mapping[str, int]) -> int:
     return function.constant + sum(cheapest)
 
 
-def rederived(function: Count | Choice | Structural, positions: Mapping[str, int], table: ShapeTable) -> int | None:
-    """The cost from the table; None where the function does not say enough to know it (sums, parts of a network)."""
+def rederived(
+    function: Count | Choice | Structural,
+    positions: Mapping[str, int],
+    table: ShapeTable,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> int | None:
+    """The cost from the table; None where the function does not say enough to know it (sums, parts of a network).
+
+    `shapes`: what remains of the tensors that lost whole members, for the costs of shapes.
+    """
     match function:
         case Count(name="nonzeros", constant=constant) if constant:
             return _nonzeros(function, positions, table)
@@ -39,7 +47,7 @@ def rederived(function: Count | Choice | Structural, positions: Mapping[str, int
         case Count(name="bytes", coefficients=kernels) | Choice(name="bytes", alternatives=kernels):
             return _bytes(function, {table.tensor[t].name for t in kernels}, positions, table)
         case Structural(name="macs" | "flops" | "params"):
-            return _structural(function, table)
+            return _structural(function, table, shapes or {})
     return None
 
 
@@ -74,17 +82,32 @@ def _sparse_operations(function: Count, positions: Mapping[str, int], table: Sha
     return total
 
 
-def _structural(function: Structural, table: ShapeTable) -> int:
-    """At the dense shapes, in the scope that the compiler took if it is one that the layers may stand for."""
+def _structural(function: Structural, table: ShapeTable, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """At the shapes that remain, in the scope that the compiler took if it is one that the layers may stand for."""
     layers = [x for x in table.layers if x.name in function.layers or not function.layers]
     whole = len(layers) == len(table.layers)
+    dense = _structural_scopes(function, layers, whole, table, {})
+    chosen = dense.index(function.dense) if function.dense in dense else 0
+    return _structural_scopes(function, layers, whole, table, shapes)[chosen]
+
+
+def _structural_scopes(
+    function: Structural,
+    layers: Sequence[Layer],
+    whole: bool,
+    table: ShapeTable,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> list[int]:
+    """The cost in every scope that the function may have."""
+
+    def size(t: Tensor) -> int:
+        return prod(shapes.get(t.name, t.shape))
+
     if function.name == "params":
-        scopes = [sum(t.size for t in scope) for scope in _scopes(layers, whole, table)]
-    else:
-        factor = 2 if function.name == "flops" else 1
-        kernels = sum(x.uses * prod(table.tensor[x.weight].shape) for x in layers)
-        scopes = [factor * (kernels + sum(p.macs for p in table.products)), factor * kernels]
-    return function.dense if function.dense in scopes else scopes[0]
+        return [sum(map(size, scope)) for scope in _scopes(layers, whole, table)]
+    factor = 2 if function.name == "flops" else 1
+    kernels = sum(x.uses * size(table.tensor[x.weight]) for x in layers)
+    return [factor * (kernels + sum(p.macs for p in table.products)), factor * kernels]
 
 
 def _scopes(layers: Sequence[Layer], whole: bool, table: ShapeTable) -> list[list[Tensor]]:

@@ -37,6 +37,7 @@ class Descent:
         self.weighs_each_step = any(clock.clocks_of(x.weight) & {"step", "p"} for x in head.losses)
         self.latents = [(m.values[m_of(m, name)], handover(name, m)) for name in head.latents]
         self.support = self._support(head)
+        self.kept = m.values[head.support] if head.support else []
         self._options(loop.optimizer)
         self._pull(head.quadratic)
         self.penalties = [Relaxed(m, x) for x in head.penalties]
@@ -98,6 +99,9 @@ class Descent:
         for coupling in self.couplings:
             coupling.begin_epoch()
         self._set(self.each_epoch)
+        if self.support is not None:  # an epoch may have ended with fewer positions than it began with
+            for mask, kept in zip(self.support[1], self.kept, strict=True):
+                mask.copy_(kept)
         self.total.zero_()
         self.count = 0
 

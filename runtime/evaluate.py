@@ -20,6 +20,7 @@ from prunelang.runtime.data import Dataset
 from prunelang.runtime.machine import Criterion
 
 BATCH = 1024
+COUNTED = ("accuracy", "error", "bytes", "synops", "spikes")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ class Outcome:
 
     @property
     def exact(self) -> Fraction | None:
-        """For counts: of predictions (accuracy, error) the exact ratio, of bytes their number."""
-        return Fraction(int(self.total), self.count) if self.name in ("accuracy", "error", "bytes") else None
+        """For counts: of predictions (accuracy, error), spikes and their operations the exact ratio, of bytes their
+        number."""
+        return Fraction(int(self.total), self.count) if self.name in COUNTED else None
 
 
 def criterion_of(loss: Loss, teachers: Mapping[str, nn.Module]) -> Criterion:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial, singledispatch
 
 import torch
@@ -12,7 +14,9 @@ from prunelang.compiler.graph import (
     Assign,
     Batches,
     Bracket,
+    Calibrate,
     Certify,
+    Confine,
     Evaluate,
     Fill,
     Finish,
@@ -33,14 +37,20 @@ from prunelang.compiler.graph import (
     Record,
     Restore,
     Retain,
+    Saddle,
     Search,
+    Select,
+    Shrink,
+    Start,
     Steer,
     SteerGates,
     SteerPenalty,
     Step,
     Tabulate,
+    Tighten,
 )
-from prunelang.runtime import kernels, relaxed, standalone, stopping, thresholds
+from prunelang.runtime import kernels, minimax, relaxed, standalone, stopping, thresholds
+from prunelang.runtime.calibration import calibrate, tighten
 from prunelang.runtime.compress import apply_prox, counts, project, project_balls, require_feasible
 from prunelang.runtime.coupling import steer_gates
 from prunelang.runtime.descent import Descent, require_finite
@@ -52,11 +62,26 @@ from prunelang.runtime.search import observe, search
 def run(machine: Machine) -> None:
     """Execute the whole program. Raises `NumericalFailure` or `Interrupted` with the last good weights restored."""
     try:
-        for step in machine.graph.program:
-            execute(step, machine)
+        with flushed():
+            for step in machine.graph.program:
+                execute(step, machine)
     except (NumericalFailure, Interrupted):
         machine.restore_good()
         raise
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """Numbers below the normal range are 0: weights that shrink step by step arrive there, and on the host every
+    operation on them takes tens of times as long. The mode is the thread's; it is left as it was found."""
+    smallest = torch.full((), 5e-324, dtype=torch.float64)
+    if float(smallest * 1.0) == 0.0 or not torch.set_flush_denormal(True):
+        yield
+        return
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @singledispatch
@@ -170,7 +195,14 @@ execute.register(Steer)(thresholds.steer)
 execute.register(SteerPenalty)(relaxed.steer_penalty)
 execute.register(Tabulate)(thresholds.tabulate)
 
+execute.register(Calibrate)(calibrate)
+execute.register(Tighten)(tighten)
 execute.register(SteerGates)(steer_gates)
+execute.register(Start)(minimax.start)
+execute.register(Select)(minimax.select)
+execute.register(Shrink)(minimax.shrink)
+execute.register(Confine)(minimax.confine)
+execute.register(Saddle)(minimax.play)
 execute.register(Evaluate)(stopping.evaluate)
 execute.register(Forget)(stopping.forget)
 execute.register(KeepBest)(stopping.keep_best)
@@ -206,15 +238,15 @@ def _(step: Record, m: Machine) -> None:
         **{c: m.clocks[c] for c in ("k", "epoch", "p")},
     }
     event["loss"] = m.last_loss
+    m.prices |= minimax.prices(m)
     if step.counted:
         found = counts(m.feasible, m, step.counted)
         event["constraints"] = [
-            {"label": label, "value": got, "bound": bound, "price": m.multipliers.get(label)}
-            for label, got, bound in found
+            {"label": label, "value": got, "bound": bound, "price": m.price(label)} for label, got, bound in found
         ]
     if step.copy and step.of:
         event["distance"] = standalone.distance(m.values[step.of], m.values[step.copy])
-    event["levels"] = thresholds.history(m)
+    event["levels"] = thresholds.history(m) | minimax.history(m)
     if step.what == "stage" and m.cuts:
         event["cuts"] = {", ".join(labels): cut for labels, cut in m.cuts.items()}
     m.observe(event)

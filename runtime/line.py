@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from prunelang.compiler.problem import (
     Affine,
@@ -19,19 +19,9 @@ from prunelang.compiler.problem import (
 )
 from prunelang.dsl.spans import NOWHERE, Source
 from prunelang.runtime.exact import Number, Value, shown, taken, written
+from prunelang.runtime.price import Price, PriceKind
 from prunelang.runtime.recount import limits, recount, relation_of
 from prunelang.runtime.stored import NotRecounted, Outcome, Relation, Stored, decided
-
-PriceKind: TypeAlias = Literal["multiplier", "surrogate", "probe"]
-
-
-@dataclass(frozen=True)
-class Price:
-    """−∂L/∂B, loss per unit of budget: a Lagrange multiplier, that of a surrogate, or a finite difference (probe)."""
-
-    value: float
-    kind: PriceKind
-    spread: float | None = None  # of a probe, over seeds
 
 
 @dataclass(frozen=True)

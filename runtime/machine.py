@@ -24,8 +24,11 @@ from prunelang.compiler.graph import (
     Latent,
     Level,
     Loss,
+    Multipliers,
     Optimizer,
     Rest,
+    Selection,
+    Sparsity,
     Support,
     TrainedLevel,
     Weights,
@@ -36,7 +39,10 @@ from prunelang.compiler.problem import Measured
 
 if TYPE_CHECKING:
     from prunelang.runtime.evaluate import Outcome
+    from prunelang.runtime.price import Price
     from prunelang.runtime.standalone import Best
+    from prunelang.runtime.surrogates import Surrogate
+    from prunelang.runtime.synops import Activity
 
 Event = Mapping[str, Any]
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (outputs, inputs, targets) → a scalar, mean over predictions
@@ -55,6 +61,11 @@ class Feed(Protocol):
 def unmeasured(function: Measured) -> Any:
     """What a machine without data says when something is to be measured."""
     raise LookupError(f"this machine has no data to measure `{function.name}` on")
+
+
+def inactive(*_: object) -> Any:
+    """What a machine without a spiking network says when spikes are to be counted."""
+    raise LookupError("this machine has no spiking network to count spikes in")
 
 
 class NumericalFailure(Exception):
@@ -80,6 +91,8 @@ class Machine:
     observe: Callable[[Event], None] = lambda event: None
     measure: Callable[[Measured], Outcome] = unmeasured  # on the network as it is now
     each: Callable[[Measured], NDArray[np.float64] | None] = unmeasured  # the same, a value for each sample
+    activity: Callable[[str], Activity] = inactive  # of a spiking network as it is now, on a split
+    samples: Callable[[str], int] = inactive  # how many a split has
     stop: Callable[[], bool] = lambda: False
     values: dict[str, list[Tensor]] = field(default_factory=dict)
     levels: dict[str, float] = field(default_factory=dict)
@@ -94,7 +107,7 @@ class Machine:
     epochs: int = 0  # epochs of data drawn since the start: the order of each is (seed, epochs)
     seconds: dict[str, float] = field(default_factory=dict)
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
-    multipliers: dict[str, float] = field(default_factory=dict)  # of norm balls, in loss per unit of budget
+    prices: dict[str, Price] = field(default_factory=dict)  # of budgets, in loss per unit, by constraint label
     cache: dict[tuple[int, int], Any] = field(default_factory=dict)  # projections by step and part, with warm starts
     best: dict[str, Best] = field(default_factory=dict)  # by snapshot
     best_after: dict[str, float] = field(default_factory=dict)  # how many epochs each is into its loop
@@ -102,6 +115,8 @@ class Machine:
     entering: dict[str, Tensor] = field(default_factory=dict)  # the network that `base` speaks of, on the host
     bases: dict[tuple[str, str], float] = field(default_factory=dict)  # value of `base` by constraint and split
     starts: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # the same, a value a sample
+    highs: dict[tuple[str, str], float] = field(default_factory=dict)  # greatest values of a sample, of counts
+    calibrations: dict[str, Surrogate] = field(default_factory=dict)  # of budgets that data decides, by state
     short: dict[str, float] = field(default_factory=dict)  # floors that the network entering a search misses: its value
 
     def __post_init__(self) -> None:
@@ -134,10 +149,20 @@ class Machine:
             case TrainedLevel():
                 first = self.values[node.of][0].detach()
                 self.values[node.name] = [first.new_zeros(len(self.values[node.of])).requires_grad_(True)]
+            case Sparsity():
+                self.values[node.name] = [self._numbers(len(node.items))]
+            case Multipliers():
+                self.values[node.name] = [self._numbers(len(node.resources))]
+            case Selection():
+                self.values[node.name] = [torch.zeros_like(self.values[node.of][0]) for _ in range(4)]
             case Support():
                 self.values[node.name] = [torch.ones_like(w, dtype=torch.bool) for w in self.values[node.of]]
             case Level():
                 self.levels[node.name] = 0.0
+
+    def _numbers(self, count: int) -> Tensor:
+        """So many zeros in float64 beside the network."""
+        return torch.zeros(count, dtype=torch.float64, device=next(iter(self.tensors.values())).device)
 
     @cached_property
     def feasible(self) -> Feasible:
@@ -172,6 +197,10 @@ class Machine:
         groups = [{"params": self.values[s], "name": s} for s in node.of if self.values[s]]
         self.optimizers[name] = build(node.algorithm, groups, options)
         return self.optimizers[name]
+
+    def price(self, label: str) -> float | None:
+        """Of a budget, in loss per unit; None where nothing states one."""
+        return self.prices[label].value if label in self.prices else None
 
     def keep_good(self) -> None:
         """Remember the network as it is: called at boundaries where everything is finite."""

@@ -7,8 +7,10 @@ table and the constraint decide. What has no recount here is said to have none; 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 
 import numpy as np
 
@@ -26,9 +28,11 @@ from prunelang.compiler.problem import (
     Structural,
     VectorNorm,
 )
+from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.costs import compiled, rederived
 from prunelang.runtime.exact import Array, Value, entropy, largest, sums
 from prunelang.runtime.membership import membership
+from prunelang.runtime.removed import remaining, removed
 from prunelang.runtime.stored import (
     Contradiction,
     NotRecounted,
@@ -107,7 +111,7 @@ def value_of(function: Function, stored: Stored, which: Positions, plain: bool =
         case Count() | Choice():
             return Value.exact(_cost(function, stored, which, plain))
         case Structural():
-            return Value.exact(_dense(function, stored, plain))
+            return Value.exact(_remaining(function, stored, plain))
         case GroupCount(tensors=tensors, by=by):
             masks = [stored.mask(n, which) for n in dict.fromkeys(map(stored.name, tensors))]
             return Value.exact(sum(int(np.count_nonzero(grouped(m, by).any(axis=1))) for m in masks))
@@ -137,14 +141,23 @@ def _cost(function: Count | Choice, stored: Stored, which: Positions, plain: boo
     return value
 
 
-def _dense(function: Structural, stored: Stored, plain: bool) -> int:
-    """Shapes remain as they are until whole groups are taken out, so the cost is that of the dense shapes."""
-    own = rederived(function, {}, stored.table)
+def _remaining(function: Structural, stored: Stored, plain: bool) -> int:
+    """The cost of the shapes that are left when every member goes whose stored slices are all zero."""
+    gone = removed(stored)
+    own = rederived(function, {}, stored.table, remaining(gone, stored.table))
     if own is None:
         raise NotRecounted(f"`{function.name}`")
-    if plain and own != function.dense:
-        raise Contradiction(f"the compiled `{function.name}` is {function.dense}, counted from the layers it is {own}")
-    return function.dense
+    counted = remaining({name: gone[name] for name in function.groups}, stored.table)
+    value = function.dense - sum(cost * _lost(name, counted, stored.table) for name, cost in function.costs)
+    if plain and not stored.frozen and own != value:
+        raise Contradiction(f"the compiled `{function.name}` is {value}, counted from the layers it is {own}")
+    return value
+
+
+def _lost(name: str, shapes: Mapping[str, tuple[int, ...]], table: ShapeTable) -> int:
+    """How many entries a tensor has lost with whole members."""
+    tensor = table.tensor[name]
+    return tensor.size - prod(shapes.get(tensor.name, tensor.shape))
 
 
 def grouped(array: Array, by: str) -> Array:

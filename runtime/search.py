@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from prunelang.compiler.graph import Feasible, Finish, Floor, Observe, Search, Support, walk
-from prunelang.runtime.floors import Verdict, function_of, judge
+from prunelang.runtime.floors import COUNTS, Highs, Verdict, function_of, judge
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from prunelang.compiler.graph import Step
+    from prunelang.compiler.problem import Measured
+    from prunelang.runtime.evaluate import Outcome
+    from prunelang.runtime.price import Price
 
 SHRINK: Final = 4  # factor between probes until one fails
 KEPT: Final = 8  # outcomes that met their floors and wait for the last test: the safest, and the last ones found
@@ -88,14 +91,14 @@ class State:
     masks: dict[str, list[Tensor]]
     margins: tuple[float, ...] = ()  # of the floors, on the split that choices read
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of its projections
-    multipliers: dict[str, float] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
 
     @classmethod
     def of(cls, m: Machine, level: int, margins: tuple[float, ...] = ()) -> State:
         tensors = {n: t.detach().to("cpu", copy=True) for n, t in m.tensors.items()}
         supports = (s.name for s in m.graph.state if isinstance(s, Support))
         masks = {n: [x.to("cpu", copy=True) for x in m.values[n]] for n in supports}
-        return cls(level, tensors, masks, margins, dict(m.gaps), dict(m.multipliers))
+        return cls(level, tensors, masks, margins, dict(m.gaps), dict(m.prices))
 
     @torch.no_grad()
     def restore(self, m: Machine) -> None:
@@ -104,31 +107,47 @@ class State:
         for name, masks in self.masks.items():
             for mask, kept in zip(m.values[name], masks, strict=True):
                 mask.copy_(kept)
-        m.gaps, m.multipliers = dict(self.gaps), dict(self.multipliers)
+        m.gaps, m.prices = dict(self.gaps), dict(self.prices)
 
 
 def observe(step: Observe, m: Machine) -> None:
     """Keeps the weights as they are, and what is measured on them of `base` on splits that choices read."""
     m.entering = {n: t.detach().to("cpu", copy=True) for n, t in m.tensors.items()}
     for floor in step.floors:
-        function = function_of(floor)
-        m.bases[floor.label, floor.split] = m.measure(function).value
-        values = m.each(function)
-        if values is not None:
-            m.starts[floor.label, floor.split] = values
+        note_base(floor.label, function_of(floor), m)
     shown = [{"label": f.label, "split": f.split, "value": m.bases[f.label, f.split]} for f in step.floors]
     m.observe({"event": "base", "values": shown})
 
 
+def note_base(label: str, function: Measured, m: Machine) -> Outcome:
+    """What `base` is for a constraint, with the network as it is: its value, and what each sample has."""
+    outcome = m.measure(function)
+    m.bases[label, function.split] = outcome.value
+    values = m.each(function)
+    if values is not None:
+        m.starts[label, function.split] = values
+    if function.name in COUNTS:
+        m.highs[label, function.split] = m.activity(function.split).most(function.name)
+    return outcome
+
+
 def verdicts(floors: Iterable[Floor], m: Machine) -> list[Verdict]:
     """Every floor on the network as it is now."""
-    found = []
-    for floor in floors:
-        function = function_of(floor)
-        value = m.measure(function).value
-        start = m.starts.get((floor.label, floor.split))
-        found.append(judge(floor, value, m.each(function), m.bases.get((floor.label, floor.split), 0.0), start))
-    return found
+    return [verdict(floor, m) for floor in floors]
+
+
+def verdict(floor: Floor, m: Machine, again: bool = False) -> Verdict:
+    """A floor on the network as it is now; with `again` it is met only if fresh samples are likely to meet it too."""
+    function, key = function_of(floor), (floor.label, floor.split)
+    value, values = m.measure(function).value, m.each(function)
+    return judge(floor, value, values, m.bases.get(key, 0.0), m.starts.get(key), highs_of(floor, m), again)
+
+
+def highs_of(floor: Floor, m: Machine) -> Highs | None:
+    """The greatest values that one sample can have, of what is counted; None of anything else."""
+    if floor.name not in COUNTS:
+        return None
+    return Highs(m.activity(floor.split).most(floor.name), m.highs.get((floor.label, floor.split), 0.0))
 
 
 def search(step: Search, m: Machine, execute: Callable[[Step, Machine], None]) -> None:
@@ -240,11 +259,7 @@ def _measure_base(floors: list[Floor], m: Machine) -> None:
         return
     State(0, m.entering, {}).restore(m)
     for floor in relative:
-        function = function_of(floor)
-        m.bases[floor.label, floor.split] = m.measure(function).value
-        values = m.each(function)
-        if values is not None:
-            m.starts[floor.label, floor.split] = values
+        note_base(floor.label, function_of(floor), m)
 
 
 def _event(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prunelang.compiler.graph import Evaluate, Floor, Forget, KeepBest, Restore
 from prunelang.compiler.problem import Measured
+from prunelang.runtime.floors import COUNTS
 from prunelang.runtime.machine import Machine
+from prunelang.runtime.search import verdict
 from prunelang.runtime.standalone import Best, miss, relaxed
 
 
@@ -35,6 +37,11 @@ def keep_best(step: KeepBest, m: Machine) -> None:
 
 
 def _miss(floor: Floor, m: Machine) -> float:
+    """By how much a floor is missed. A count has to be so far inside that fresh samples are likely to meet it too."""
+    if floor.name in COUNTS:
+        found = verdict(floor, m, again=True)
+        short = found.margin if floor.relation == "≥" else -found.margin
+        return miss(found.limit + short, floor.relation, found.limit)
     value = m.measure(Measured(floor.name, floor.split, floor.arguments, floor.unit)).value
     base = m.bases[floor.label, floor.split] if floor.relative else 0.0
     return miss(value, floor.relation, floor.bound(base))

@@ -20,8 +20,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunelang.compiler import shape_cache
-from prunelang.compiler.catalog import TRACER, Shape
+from prunelang.compiler.catalog import TRACERS, Shape
 from prunelang.compiler.shapes import ITEMSIZE, Kind, Layer, Product, Role, ShapeTable, Tensor
+from prunelang.runtime.channels import channels
+from prunelang.runtime.following import rule
+from prunelang.runtime.spiking.state import StepCount, rest
+from prunelang.runtime.units import Units
 
 MATRIX_PRODUCTS = {"mm": 0, "addmm": 1, "bmm": 0, "baddbmm": 1}  # operator → place of its left factor
 UNKNOWN_PRODUCTS = frozenset(
@@ -49,6 +53,7 @@ def trace(
     """
     ghost = _ghost(model).eval()
     watch = _Watch(ghost)
+    count = StepCount(ghost)
     x = torch.zeros((1, *input_shape), dtype=_dtype(dtype), device="meta")
     watch.data(x)
     try:
@@ -61,6 +66,7 @@ def trace(
         raise TraceError(f"{where} cannot run on the meta device with input {(1, *input_shape)}: {e}") from e
     finally:
         watch.remove_hooks()
+        count.remove()
     watch.add_idle_layers()
     if not isinstance(y, T):
         raise TraceError(f"the network returns a {type(y).__name__}; it should return one tensor")
@@ -71,6 +77,8 @@ def trace(
         tensors=tuple(watch.tensors()),
         products=tuple(Product(name, macs) for name, macs in watch.products.items()),
         outputs=tuple(y.shape[1:]),
+        channels=channels(watch.units, y),
+        steps=count.steps,
     )
 
 
@@ -88,7 +96,7 @@ def shape_table(
     With `source`, the one file that decides what the factory builds, the table is kept in the cache on disk and read
     from there. Without it (code of a user may import anything) the network is traced each time.
     """
-    key = None if source is None else shape_cache.key(constructor_text, input_shape, (source, TRACER))
+    key = None if source is None else shape_cache.key(constructor_text, input_shape, (source, *TRACERS))
     cached = None if key is None else shape_cache.read(key, constructor_text)
     if cached is not None:
         return cached
@@ -109,7 +117,8 @@ def shape_table(
 
 
 def _ghost(model: nn.Module) -> nn.Module:
-    """A copy on `meta`: same modules, same ties, no data."""
+    """A copy on `meta`: same modules, same ties, no data. Modules that remember are put at rest first."""
+    rest(model)
     memo: dict[int, Any] = {}
     for t in [*model.parameters(), *model.buffers()]:
         empty = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="meta")
@@ -165,6 +174,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.computed: dict[int, tuple[T, str]] = {}  # storage → a tensor computed from weights alone, and from which
         self.handles: list[Any] = []
         self._collect()
+        self.units = Units(((s.names[0], s.tensor, s.trained) for s in self.stored.values()), rule)
 
     def _collect(self) -> None:
         for path, module in self.model.named_modules(remove_duplicate=False):
@@ -200,6 +210,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def data(self, t: T) -> None:
         self.touched[_storage(t)] = t
+        self.units.data(t)
 
     # ── one operator ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,6 +218,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
+        self.units.see(func, args, kwargs or {}, out, self.where())
         results = [t for t in _flat(out) if isinstance(t, T)]
         inputs = [t for t in _flat((args, kwargs or {})) if isinstance(t, T)]
         if self._see(func.overloadpacket.__name__, args, inputs, results) or self._any(self.touched, inputs):

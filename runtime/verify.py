@@ -30,8 +30,9 @@ from prunelang.runtime.certificate import (
 )
 from prunelang.runtime.exact import number, shown
 from prunelang.runtime.files import FileProblem, decode, digest, parse_json, read, read_text
-from prunelang.runtime.line import Given, Line, Measurement, Price, line_of
+from prunelang.runtime.line import Given, Line, Measurement, line_of
 from prunelang.runtime.meaning import meaning
+from prunelang.runtime.price import Price
 from prunelang.runtime.recount import recount
 from prunelang.runtime.stored import Stored
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
-from prunelang.compiler.shapes import Kind, Layer, ShapeTable, Tensor
+from prunelang.compiler.shapes import Channels, Kind, Layer, ShapeTable, Slice, Tensor
 
 RESNET50 = Path(__file__).parent / "data" / "resnet50.shapes.json"
 
@@ -32,6 +34,12 @@ def lenet_5() -> ShapeTable:
     )
 
 
+def snn_mlp() -> ShapeTable:
+    """784 → 500 → 10 over 8 time steps, the first layer reading the input once: 397 000 kernel weights."""
+    text = "snn_mlp(sizes = [784, 500, 10], T = 8, encoding = direct, tau = 2.0, readout = current)"
+    return replace(_table(text, (784,), [("fc1", (500, 784), 1), ("fc2", (10, 500), 8)]), steps=8)
+
+
 def chain(layers: int, width: int = 8) -> ShapeTable:
     """`layers` square linear layers fc1, fc2, … of `width`, to see how time grows with the number of layers."""
     shapes = [(f"fc{i}", (width, width), 1) for i in range(1, layers + 1)]
@@ -49,4 +57,10 @@ def _table(model: str, input_shape: tuple[int, ...], kernels: list[tuple[str, tu
     tensors = tuple(
         t for n, s, _ in kernels for t in (Tensor(f"{n}.weight", s, "weight"), Tensor(f"{n}.bias", s[:1], "bias"))
     )
-    return ShapeTable(model, input_shape, layers, tensors, outputs=kernels[-1][1][:1])
+    channels = tuple(
+        Channels(
+            a, rows, (Slice(f"{a}.weight", 0, 0), Slice(f"{a}.bias", 0, 0), Slice(f"{b}.weight", 1, 0, columns // rows))
+        )
+        for (a, (rows, *_), _), (b, (_, columns, *_), _) in pairwise(kernels)
+    )
+    return ShapeTable(model, input_shape, layers, tensors, outputs=kernels[-1][1][:1], channels=channels)

@@ -38,6 +38,7 @@ SGD = "sgd(lr = {lr}, momentum = 0.9, nesterov = true)"
 SPECS = Path(__file__).parents[2] / "specs"
 RESULT = Path("benchmarks/lenet300/result.json")
 SOLVED: dict[str, tuple[str, tuple[str, str]]] = {
+    "gda": ("gda_lenet300", ("", "")),
     "lc": ("lc_lenet300", ("", "")),
     "ista": ("ista_lenet300", ("", "")),
     "ista lats": ("ista_lats", ("", "")),

@@ -159,6 +159,10 @@ def _body(world: World, body: Comparison | Membership, local: Locals, ends: Ends
 
 def _is_side(world: World, node: Expr, value: Value) -> bool:
     """Whether a value can stand on a side of a comparison; reports what was probably meant."""
+    if isinstance(value, Combination) and any(p.function.name == "energy" for p in value.pieces):
+        message, instead = "`energy` is an estimate, and decides nothing", "bound `synops(net)`, which it is made of"
+        world.report.error("P476", node.span, message, hint=instead)
+        return False
     if isinstance(value, (Amount, Combination, Base)):
         return True
     fix = hint = None

@@ -64,6 +64,12 @@ def _constructor(world: World, node: Model) -> tuple[Mapping[str, object], str] 
             "P540", where, f"there is no network `{to_unicode(call.function)}`", hint=near or _registering("model")
         )
         return None
+    needed = facts.requires
+    if needed is not None and not needed.met:
+        message = f"`{facts.name}` needs {needed.package}, which is not installed"
+        hint = f'install the extra: `pip install "prunelang[{needed.extra}]"`'
+        world.report.error("P470", function_span(call), message, hint=hint)
+        return None
     values = plain_arguments(world, facts.signature, call.arguments, call)
     return None if values is None else (values, facts.text(values))
 
@@ -141,6 +147,7 @@ def shapes_fit(world: World, network: ModelPlan, data: DataPlan, call: Call) -> 
     offered = facts.sample_shapes(data.arguments)
     wanted = inputs(network.arguments)
     if wanted in offered:
+        _encoding_fits(world, network, data, call)
         return True
     gives = " or ".join(map(_shape, offered))
     world.report.error(
@@ -150,6 +157,14 @@ def shapes_fit(world: World, network: ModelPlan, data: DataPlan, call: Call) -> 
         hint=_fitting(world, network, offered),
     )
     return False
+
+
+def _encoding_fits(world: World, network: ModelPlan, data: DataPlan, call: Call) -> None:
+    """Whether entries that are read as probabilities are such."""
+    if network.arguments.get("encoding") != "poisson" or data.arguments.get("center") is not True:
+        return
+    message = f"`{network.constructor}` draws spikes from entries in 0…1; `{data.constructor}` subtracts the mean image"
+    world.report.warning("P471", call.span, message, hint="write `center = false`")
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from prunelang.compiler.catalog import DataFacts
+from prunelang.compiler.channels import freed
 from prunelang.compiler.checking.reporter import listing
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.plan import ReportPlan, StagePlan
@@ -23,6 +24,7 @@ from prunelang.compiler.problem import (
     Measured,
     Objective,
     Problem,
+    Structural,
     Term,
     VectorNorm,
     tensors_of,
@@ -30,7 +32,9 @@ from prunelang.compiler.problem import (
 from prunelang.dsl.spans import Span
 
 T = TypeVar("T")
-RESOURCES: Final = frozenset({"nonzeros", "bytes", "sparse_macs", "sparse_flops", "sum"})
+RESOURCES: Final = frozenset(
+    {"nonzeros", "bytes", "sparse_macs", "sparse_flops", "params", "macs", "flops", "sum"}  # these name no tensor
+)
 CLASSIFYING: Final = frozenset({"cross_entropy", "nll", "accuracy", "error"})
 
 
@@ -53,7 +57,7 @@ def prunable(
     return frozenset(named) - frozen
 
 
-def restricted(world: World, function: Function, keep: frozenset[str]) -> Function:
+def restricted(world: World, function: Function, keep: frozenset[str], frozen: frozenset[str]) -> Function:
     """The same function with tensors that cannot shrink as part of the constant, at full density."""
     assert world.selectors is not None
     table = world.selectors.table
@@ -64,8 +68,10 @@ def restricted(world: World, function: Function, keep: frozenset[str]) -> Functi
         case Choice(alternatives=ways) if not ways.keys() <= keep:
             full = (min(a * table.tensor[t].size + c for _, a, c in ways[t]) for t in ways if t not in keep)
             return replace(function, alternatives=_only(ways, keep), constant=function.constant + sum(full))
+        case Structural():
+            return freed(function, table, frozen)
         case Affine(terms=terms):
-            return replace(function, terms=tuple((w, restricted(world, f, keep)) for w, f in terms))
+            return replace(function, terms=tuple((w, restricted(world, f, keep, frozen)) for w, f in terms))
     return function
 
 
@@ -81,8 +87,8 @@ def finalise(world: World, objective: Objective, constraints: Iterable[Constrain
         check_frozen(world, constraint.function, constraint.span, frozen)
     for term in objective.terms:
         check_frozen(world, term.function, term.span, frozen)
-    terms = tuple(replace(t, function=restricted(world, t.function, keep)) for t in objective.terms)
-    settled = tuple(replace(c, function=restricted(world, c.function, keep)) for c in found)
+    terms = tuple(replace(t, function=restricted(world, t.function, keep, frozen)) for t in objective.terms)
+    settled = tuple(replace(c, function=restricted(world, c.function, keep, frozen)) for c in found)
     return Problem(replace(objective, terms=terms), settled, frozen)
 
 

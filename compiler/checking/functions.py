@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
+from prunelang.compiler.channels import structural
 from prunelang.compiler.checking.modes import Modes, largest_tt_rank, modes_fit
 from prunelang.compiler.checking.numbers import NoValue, apply
 from prunelang.compiler.checking.values import (
@@ -24,12 +25,13 @@ from prunelang.compiler.checking.values import (
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.formats import affine_bytes, best_bytes
 from prunelang.compiler.functions import Signature
-from prunelang.compiler.problem import Count, Function, GroupCount, MatrixFunction, Measured, Structural, VectorNorm
+from prunelang.compiler.problem import Count, Function, GroupCount, MatrixFunction, Measured, VectorNorm
 from prunelang.compiler.schedule import Ramp, Shape, Steps, Unit, constant
 from prunelang.compiler.shapes import Tensor
 from prunelang.dsl.tree import Call, Expr, Norm
 
 Bound = Mapping[str, object]
+ACTIVITY = ("synops", "spikes", "energy")
 LATER = ""  # a split that the place of use will decide
 
 
@@ -161,7 +163,12 @@ def _resource(
     selectors = world.selectors
     assert selectors is not None
     name, unit = signature.name, signature.unit
-    if name in ("description_length", "synops", "spikes"):
+    if name in ACTIVITY and not selectors.table.steps:
+        hint = "`sparse_macs(net)` counts what a network without spikes multiplies"
+        net = cast(Network, bound["net"]).name
+        world.report.error("P475", node.span, f"`{name}` counts spikes, and `{net}` has none", hint=hint)
+        return None
+    if name in ("description_length", *ACTIVITY):
         return Measured(
             name, str(bound.get("on") or ("train" if name == "description_length" else LATER)), (), unit
         ), None
@@ -184,7 +191,7 @@ def _storage(
     trained = (selectors.params if whole else selectors.of_layers(layers, "params")).names
     dense = selectors.size(trained)
     if signature.name == "params":
-        return Structural("params", layers.names, dense, ""), dense
+        return structural("params", layers.names, dense, "", dict.fromkeys(trained, 1), selectors.table), dense
     if signature.name == "nonzeros":
         return Count("nonzeros", dict.fromkeys(trained, 1), 0, ""), dense
     stored = selectors.stored.names if whole else trained
@@ -219,7 +226,7 @@ def _operations(
     products = each * sum(p.macs for p in table.products) if isinstance(owner, Network) else 0
     dense = products + sum(cost * table.tensor[t].size for t, cost in uses.items())
     if name in ("macs", "flops"):
-        return Structural(name, layers.names, dense, signature.unit), dense
+        return structural(name, layers.names, dense, signature.unit, uses, table), dense
     return Count(name, {t: c for t, c in uses.items() if c}, products, signature.unit), dense
 
 

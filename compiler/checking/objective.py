@@ -16,6 +16,7 @@ from prunelang.compiler.schedule import Schedule, clocks_of
 from prunelang.dsl import tree
 from prunelang.dsl.tree import Expr
 
+UNTRAINED = ("synops", "spikes", "energy")
 WEIGHT_CLOCKS = ("k", "p", "epoch", "step")
 
 
@@ -55,6 +56,11 @@ def _no_function(world: World, node: Expr, value: Value) -> None:
 
 def _term(world: World, piece: Piece, ends: Ends) -> Term | None:
     function = piece.function
+    if function.name in UNTRAINED:
+        code = "P476" if function.name == "energy" else "P479"
+        hint = "bound it: `synops(net) ≤ 0.3 * base`"
+        world.report.error(code, piece.span, f"`{function.name}` is counted, and nothing can descend on it", hint=hint)
+        return None
     if isinstance(function, Measured) and function.split != "train":
         world.report.error(
             "P229", piece.span, f"the objective is trained on, and `{function.split}` is kept apart from training"

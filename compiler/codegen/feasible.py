@@ -14,7 +14,16 @@ from prunelang.compiler.codegen.expressions import layout, literal, quoted
 from prunelang.compiler.codegen.program import Program, pick
 from prunelang.compiler.codegen.writer import Group, Piece
 from prunelang.compiler.graph import Feasible, Part, Step
-from prunelang.compiler.joint import Bound, ChoiceBound, CountBound, GroupBound, NofMBound, from_json, plain_counts
+from prunelang.compiler.joint import (
+    Bound,
+    ChannelBound,
+    ChoiceBound,
+    CountBound,
+    GroupBound,
+    NofMBound,
+    from_json,
+    plain_counts,
+)
 
 PROX = "prunelang.runtime.prox"
 BOUNDS = "prunelang.compiler.joint"
@@ -89,9 +98,13 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
         name = f"Π{len(p.projections) + 1}"
         p.projections[id(step), i] = name
         shapes = {t: p.plan.table.tensor[t].shape for t in part.tensors}
-        p.writer.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in from_json(part.bounds)], "]")
+        bounds = from_json(part.bounds)
+        p.writer.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in bounds], "]")
+        channels = {b.name: f"bounds_{name}[{j}]" for j, b in enumerate(bounds) if isinstance(b, ChannelBound)}
+        p.channel_bounds.update(channels)
         p.writer.call(f"shapes_{name} = {{", [f"{quoted(t)}: {literal(s)}" for t, s in shapes.items()], "}")
-        joint = p.inliner.use(f"{PROX}.joint", "JointProjection")
+        kind = ("structured", "StructuredProjection") if channels else ("joint", "JointProjection")
+        joint = p.inliner.use(f"{PROX}.{kind[0]}", kind[1])
         p.writer.line(f"{name} = {joint}(bounds_{name}, shapes_{name})")
 
 
@@ -108,6 +121,11 @@ def _constructor(bound: Bound, part: Part, p: Program) -> Group:
         ways = {t: w for t, w in bound.alternatives.items() if t in part.tensors}
         fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
         return Group(f"{kind}(", (quoted(bound.name), layout(ways), str(bound.upper), fixed))
+    if isinstance(bound, ChannelBound):
+        group = p.inliner.use(BOUNDS, "ChannelGroup")
+        made = (Group(f"{group}(", (quoted(g.name), str(g.size), layout(g.slices))) for g in bound.groups)
+        rest = (layout(bound.terms), str(bound.upper), str(bound.constant))
+        return Group(f"{kind}(", (quoted(bound.name), Group("(", tuple(made)), *rest))
     return Group(f"{kind}(", tuple(layout(getattr(bound, f)) for f in type(bound).__dataclass_fields__))
 
 
@@ -209,12 +227,22 @@ def _at(tensors: Iterable[str], of: str, p: Program) -> str:
     return f"{p.helper('parameters')}(net, {', '.join(map(quoted, wanted))})"
 
 
+def channel_cost(bound: ChannelBound, of: str, p: Program) -> str:
+    """The left side of a budget of channels: a member counts as soon as one of its values is not zero."""
+    recount = p.inliner.use(f"{PROX}.feasibility", "channel_cost")
+    names = layout(tuple(_ordered(bound.tensors, of, p)))
+    p.writer.call("stays = dict(zip(", [names, f"(v != 0 for v in {_at(bound.tensors, of, p)})", "strict=True"], "))")
+    return f"{recount}({p.channel_bounds[bound.name]}, stays)"
+
+
 def assertions(onto: Feasible, of: str, p: Program) -> None:
     """A recount of every upper bound on a count."""
     for part in onto.parts:
         for bound in from_json(part.bounds):
             if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
                 p.writer.line(f"assert {cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
+            elif isinstance(bound, ChannelBound):
+                p.writer.line(f"assert {channel_cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
 
 
 def reports(onto: Feasible, of: str, support: str, p: Program) -> None:
@@ -228,6 +256,8 @@ def reports(onto: Feasible, of: str, support: str, p: Program) -> None:
                     low = f"{bound.lower} ≤ " if isinstance(bound, CountBound) and bound.lower is not None else ""
                     high = f" ≤ {bound.upper}" if bound.upper is not None else ""
                     _print(bound.name, low + "{" + cost(bound, of, p) + "}" + high, p)
+                case ChannelBound():
+                    _print(bound.name, "{" + channel_cost(bound, of, p) + "}" + f" ≤ {bound.upper}", p)
                 case GroupBound():
                     rows = p.inliner.use(feasibility, "slices")
                     held = f"int({rows}(v != 0, {quoted(bound.by)}).any(1).count_nonzero())"

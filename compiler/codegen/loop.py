@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunelang.compiler.codegen import coupling, relaxed, thresholds
+from prunelang.compiler.codegen import coupling, minimax, relaxed, thresholds
 from prunelang.compiler.codegen.expressions import inside, literal, quoted
 from prunelang.compiler.codegen.program import BATCHES, Program
 from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Saturated, Step
@@ -31,6 +31,7 @@ def emit_batches(loop: Batches, p: Program, emit: Emit) -> None:
     for other in _others(head, p):
         _build(other, head, p)
     _constants(node, head, p)
+    minimax.enter(loop, p)
     w.line(f"watch = {p.helper('Watch')}(net, args.device)")
     _epochs(loop, node, head, p, emit)
     if node.policy == "kept":

@@ -21,10 +21,12 @@ from prunelang.compiler.graph import (
     KeepBest,
     Level,
     Materialize,
+    Multipliers,
     Optimizer,
     Outer,
     Prox,
     Rest,
+    Saddle,
     State,
     Steer,
     SteerGates,
@@ -67,6 +69,7 @@ class Program:
     clocks: frozenset[str] = frozenset()  # that something in the current phase reads
     outer: int | None = None  # iterations of the outer loop under way
     projections: dict[tuple[int, int], str] = field(default_factory=dict)  # variable by step and part
+    channel_bounds: dict[str, str] = field(default_factory=dict)  # by label, as the script names them
     steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
     bases: dict[tuple[str, str], str] = field(default_factory=dict)  # variable of `base` by constraint and split
 
@@ -160,7 +163,7 @@ def clocks_used(graph: Graph, program: tuple[Step, ...]) -> frozenset[str]:
     """The clocks that some step of a phase reads."""
     found: set[str] = set()
     for step in walk(program):
-        if isinstance(step, Materialize | Steer | SteerGates | SteerPenalty) or (
+        if isinstance(step, Materialize | Saddle | Steer | SteerGates | SteerPenalty) or (
             isinstance(step, KeepBest) and step.since
         ):
             found.add("p")
@@ -210,6 +213,10 @@ def _schedules(graph: Graph, step: Step) -> Iterable[Schedule]:
         yield from (v for v in options if not isinstance(v, bool))
     if isinstance(step, Prox):
         yield step.weight
+    if isinstance(step, Saddle):
+        node = graph.node(step.allocate.multipliers)
+        assert isinstance(node, Multipliers)
+        yield from (w for w in node.weights if w is not None)
     if isinstance(step, Outer):
         levels = (graph.node(n) for n in step.levels)
         yield from (x.schedule for x in levels if isinstance(x, Level) and x.schedule is not None)

@@ -14,7 +14,7 @@ from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_coded_length, require_no_search
+from prunelang.compiler.codegen.selection import require_no_activity, require_no_coded_length, require_no_search
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
@@ -38,13 +38,15 @@ def emit(
     dtype: DType = "float32",
     teachers: Mapping[str, Symbol] = NOTHING,
     losses: Mapping[str, Symbol] = NOTHING,
+    spiking: frozenset[str] = frozenset(),
 ) -> Emitted:
     """The script of a graph, and the files that belong beside it.
 
     `network` and `teachers` are constructors, `losses` the registered losses that the graph names. Those of prunelang
-    are copied into the script; a user's own are imported by the name of their module.
+    are copied into the script; a user's own are imported by the name of their module. `spiking` names the teachers that
+    are spiking networks.
     """
-    return _Script(graph, plan, network, data, seed, dtype, teachers, losses).emitted()
+    return _Script(graph, plan, network, data, seed, dtype, teachers, losses, spiking).emitted()
 
 
 @dataclass
@@ -57,6 +59,7 @@ class _Script:
     dtype: DType
     teachers: Mapping[str, Symbol]
     losses: Mapping[str, Symbol]
+    spiking: frozenset[str]
     program: Program = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class _Script:
 
     def emitted(self) -> Emitted:
         require_no_search(self.program)
+        require_no_activity(self.program)
         require_no_coded_length(self.program)
         main, arguments = self.main(), self.arguments()
         copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
@@ -100,8 +104,7 @@ class _Script:
     def header(self) -> str:
         w = Writer()
         w.comment(f"Trains {self.plan.model.text} as {self.plan.source.name} asks.")
-        needs = "torch and numpy" if any(e.module == "numpy" for e in self.inliner.externals.values()) else "torch"
-        w.comment(f"Needs {needs}, and nothing else; written by prunelang, at {WIDTH} columns.")
+        w.comment(f"Needs {self._needs()}, and nothing else; written by prunelang, at {WIDTH} columns.")
         if not self.network.inlined:
             user = self.network
             w.comment(f"The network is {user.name} of the module {user.module}, which must be importable.")
@@ -112,6 +115,12 @@ class _Script:
             w.lines.append("#")
             w.lines += [f"#     {line}".rstrip() for line in self.plan.source.text.strip().splitlines()]
         return w.text()
+
+    def _needs(self) -> str:
+        """The packages that the script imports, besides Python's own."""
+        imported = {e.module.partition(".")[0] for e in self.inliner.externals.values()}
+        *most, last = (p for p in ("torch", "numpy", "spikingjelly") if p in imported)
+        return f"{', '.join(most)} and {last}" if most else last
 
     def arguments(self) -> str:
         w = Writer()
@@ -157,6 +166,7 @@ class _Script:
         for step in walk(self.graph.program):
             if isinstance(step, Project | Hit):
                 feasible.declare(step, step.onto, p)
+        w.line("torch.set_flush_denormal(True)  # weights that shrink step by step get there, and it is slow")
         w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")
         emit_program(self.graph.program, p)
         for title, split, name in metrics:
@@ -217,7 +227,7 @@ class _Script:
         if text := p.spec_line(plan.model.span):
             w.comment(text)
         w.line("torch.manual_seed(args.seed)")
-        w.line(f"net = {self._constructed(plan.model, self.network)}")
+        w.line(f"net = {self._constructed(plan.model, self.network, plan.table.steps > 0)}")
         if plan.model.weights is not None:
             self._filled(w, "net", "weights")
         trained = {t for s in self.graph.state if isinstance(s, Weights | Rest) for t in s.tensors}
@@ -228,14 +238,18 @@ class _Script:
                 w.line("v.requires_grad_(False)")
         for t in plan.teachers:
             name = _teacher(t.name)
-            w.line(f"{name} = {self._constructed(t, self.teachers[t.name])}.eval()")
+            w.line(f"{name} = {self._constructed(t, self.teachers[t.name], t.name in self.spiking)}.eval()")
             self._filled(w, name, name)
             w.line(f"{name}.requires_grad_(False)")
 
-    def _constructed(self, model: ModelPlan | TeacherPlan, symbol: Symbol) -> str:
+    def _constructed(self, model: ModelPlan | TeacherPlan, symbol: Symbol, spiking: bool) -> str:
+        """A new network; a spiking one of a user remembers, those of the zoo do not."""
         used = self.inliner.add(symbol) if symbol.inlined else self.inliner.external(symbol.module, symbol.name)
         given = ", ".join(f"{k}={literal(v)}" for k, v in model.arguments.items())
-        return f"{used}({given}).to(DTYPE).to(args.device)"
+        made = f"{used}({given}).to(DTYPE).to(args.device)"
+        if not spiking or symbol.inlined:
+            return made
+        return f"{self.inliner.use('prunelang.runtime.spiking.state', 'at_rest')}({made})"
 
     def _filled(self, w: Writer, net: str, option: str) -> None:
         """Starting weights from a file."""

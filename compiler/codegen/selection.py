@@ -7,6 +7,7 @@ from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.codegen.stopping import measured
 from prunelang.compiler.description import NAME as DESCRIPTION
 from prunelang.compiler.graph import KeepBest, Observe, Search, walk
+from prunelang.compiler.synops import MEASURED as ACTIVITY
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 
 
@@ -33,6 +34,23 @@ def require_no_coded_length(p: Program) -> None:
         )
         for c in p.plan.problem.constraints
         if c.label in labels
+    ]
+    if found:
+        raise SpecError(found, p.plan.source)
+
+
+def require_no_activity(p: Program) -> None:
+    """Raises `SpecError` (P477) for a spec with a constraint on what neurons do."""
+    found = [
+        Diagnostic(
+            "P477",
+            "error",
+            f"a script measures no firing rates, and `{c.label}` is decided by them",
+            c.span,
+            hint="`prune run` it, or emit it with a count in the place of this line",
+        )
+        for c in p.plan.problem.constraints
+        if c.function.name in ACTIVITY
     ]
     if found:
         raise SpecError(found, p.plan.source)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from prunelang.compiler.codegen import coupling, stopping, thresholds
+from prunelang.compiler.codegen import coupling, minimax, stopping, thresholds
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
@@ -15,10 +15,13 @@ from prunelang.compiler.graph import (
     Gates,
     Latent,
     Level,
+    Multipliers,
     Optimizer,
     Outer,
     Rest,
+    Selection,
     Snapshot,
+    Sparsity,
     State,
     Sums,
     Support,
@@ -63,6 +66,9 @@ def _(node: Dual, p: Program) -> None:
 
 
 emit_state.register(Gates)(coupling.gates)
+emit_state.register(Sparsity)(minimax.sparsity)
+emit_state.register(Multipliers)(minimax.multipliers)
+emit_state.register(Selection)(minimax.selection)
 emit_state.register(Latent)(thresholds.latent)
 emit_state.register(TrainedLevel)(thresholds.trained_level)
 emit_state.register(Snapshot)(stopping.snapshot)

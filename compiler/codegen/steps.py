@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 from itertools import groupby
 
-from prunelang.compiler.codegen import coupling, feasible, pruning, relaxed, selection, stopping, thresholds
+from prunelang.compiler.codegen import coupling, feasible, minimax, pruning, relaxed, selection, stopping, thresholds
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.loop import emit_batches, emit_descend
 from prunelang.compiler.codegen.program import BATCHES, Program, clocks_outside_loops, clocks_used
@@ -17,6 +17,7 @@ from prunelang.compiler.graph import (
     Bracket,
     Certify,
     Combination,
+    Confine,
     Descend,
     Evaluate,
     Feasible,
@@ -39,6 +40,10 @@ from prunelang.compiler.graph import (
     Record,
     Restore,
     Retain,
+    Saddle,
+    Select,
+    Shrink,
+    Start,
     Steer,
     SteerGates,
     SteerPenalty,
@@ -191,6 +196,12 @@ emit_step.register(Steer)(thresholds.steer)
 emit_step.register(SteerGates)(coupling.steer_gates)
 emit_step.register(SteerPenalty)(relaxed.steer_penalty)
 emit_step.register(Tabulate)(thresholds.tabulate)
+
+emit_step.register(Start)(minimax.start)
+emit_step.register(Select)(minimax.select)
+emit_step.register(Shrink)(minimax.shrink)
+emit_step.register(Confine)(minimax.confine)
+emit_step.register(Saddle)(minimax.play)
 
 emit_step.register(Bracket)(pruning.bracket)
 emit_step.register(Reach)(pruning.reach)

@@ -5,12 +5,20 @@ P1xx syntax · P2xx meaning · P3xx proofs about budgets · P4xx solvers and sta
 
 from __future__ import annotations
 
+from itertools import chain
+
 from prunelang.compiler.codes.base import Code
+from prunelang.compiler.codes.channels import CHANNELS
 from prunelang.compiler.codes.description import DESCRIPTION
 from prunelang.compiler.codes.files import FILES
 from prunelang.compiler.codes.meaning import MEANING
+from prunelang.compiler.codes.minimax import MINIMAX
+from prunelang.compiler.codes.probing import PROBING
 from prunelang.compiler.codes.selection import SELECTION
+from prunelang.compiler.codes.spiking import SPIKING
 from prunelang.compiler.codes.stages import STAGES
+from prunelang.compiler.codes.structural import STRUCTURAL
+from prunelang.compiler.codes.synops import SYNOPS
 from prunelang.compiler.codes.syntax import SYNTAX
 
 __all__ = ["CODES", "Code", "page"]
@@ -18,7 +26,10 @@ __all__ = ["CODES", "Code", "page"]
 
 def _all() -> dict[str, Code]:
     found: dict[str, Code] = {}
-    for code in (*SYNTAX, *MEANING, *STAGES, *SELECTION, *DESCRIPTION, *FILES):
+    structural = (STRUCTURAL, CHANNELS, MINIMAX)
+    measured = (SYNOPS, SPIKING, SELECTION, PROBING, DESCRIPTION)
+    pages = (SYNTAX, MEANING, STAGES, *structural, *measured, FILES)
+    for code in chain.from_iterable(pages):
         if found.setdefault(code.code, code) is not code:
             raise RuntimeError(f"{code.code} is described twice")
     return dict(sorted(found.items()))

@@ -1,11 +1,28 @@
 """The runtime graph: state and a program over it; printed, serialised, verified, executed and emitted as one thing."""
 
 from prunelang.compiler.graph.base import Graph, State, Step, walk
+from prunelang.compiler.graph.calibration import Calibrate, Calibration, Tighten
 from prunelang.compiler.graph.codec import from_json, to_json
 from prunelang.compiler.graph.coupling import Coupling, Gates, SteerGates
 from prunelang.compiler.graph.listing import listing
+from prunelang.compiler.graph.minimax import (
+    Allocate,
+    AscendBudgets,
+    AscendResidual,
+    Confine,
+    Items,
+    Multipliers,
+    Piece,
+    Saddle,
+    Select,
+    Selection,
+    Shrink,
+    Sparsity,
+    Start,
+)
 from prunelang.compiler.graph.pruning import Bracket, Reach
 from prunelang.compiler.graph.relaxed import SteerPenalty
+from prunelang.compiler.graph.resource import Resource
 from prunelang.compiler.graph.selection import Floor, Observe, Search
 from prunelang.compiler.graph.state import (
     Buffers,
@@ -58,13 +75,19 @@ from prunelang.compiler.graph.verify import InvalidGraph, verify
 
 __all__ = [
     "Aim",
+    "Allocate",
     "Ascend",
+    "AscendBudgets",
+    "AscendResidual",
     "Assign",
     "Batches",
     "Bracket",
     "Buffers",
+    "Calibrate",
+    "Calibration",
     "Certify",
     "Combination",
+    "Confine",
     "Copy",
     "Coupling",
     "Data",
@@ -80,11 +103,13 @@ __all__ = [
     "Graph",
     "Hit",
     "InvalidGraph",
+    "Items",
     "KeepBest",
     "Latent",
     "Level",
     "Loss",
     "Materialize",
+    "Multipliers",
     "Observe",
     "Offset",
     "Optimizer",
@@ -92,6 +117,7 @@ __all__ = [
     "Part",
     "Penalty",
     "Phase",
+    "Piece",
     "Project",
     "ProjectBalls",
     "Prox",
@@ -99,13 +125,20 @@ __all__ = [
     "Reach",
     "Recalibrate",
     "Record",
+    "Resource",
     "Rest",
     "Restore",
     "Retain",
     "Rise",
+    "Saddle",
     "Saturated",
     "Search",
+    "Select",
+    "Selection",
+    "Shrink",
     "Snapshot",
+    "Sparsity",
+    "Start",
     "State",
     "Steer",
     "SteerGates",
@@ -114,6 +147,7 @@ __all__ = [
     "Sums",
     "Support",
     "Tabulate",
+    "Tighten",
     "TrainedLevel",
     "Weights",
     "from_json",

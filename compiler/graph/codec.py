@@ -8,7 +8,19 @@ from functools import cache
 from typing import Any
 
 from prunelang.compiler import schedule
-from prunelang.compiler.graph import coupling, pruning, relaxed, selection, state, steps, stopping, thresholds
+from prunelang.compiler.graph import (
+    calibration,
+    coupling,
+    minimax,
+    pruning,
+    relaxed,
+    resource,
+    selection,
+    state,
+    steps,
+    stopping,
+    thresholds,
+)
 from prunelang.compiler.graph.base import Graph, State, Step
 
 FORMAT_VERSION = 1
@@ -65,11 +77,14 @@ def _nodes() -> dict[str, type]:
         state.Part,
         state.Feasible,
         selection.Floor,
+        minimax.Items,
+        minimax.Piece,
+        resource.Resource,
         thresholds.Rise,
         stopping.Saturated,
     )
     found: dict[str, type] = {c.__name__: c for c in records}
-    for module in (state, steps, coupling, stopping, selection, pruning, relaxed, thresholds):
+    for module in (state, steps, calibration, coupling, minimax, stopping, selection, pruning, relaxed, thresholds):
         for item in vars(module).values():
             if isinstance(item, type) and issubclass(item, State | Step) and item not in (State, Step):
                 found[item.__name__] = item

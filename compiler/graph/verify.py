@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from prunelang.compiler.graph.base import Graph, Step, walk
+from prunelang.compiler.graph.calibration import Calibrate, Calibration, Tighten, named_bounds
 from prunelang.compiler.graph.coupling import Gates
+from prunelang.compiler.graph.games import games
 from prunelang.compiler.graph.pruning import Bracket, Reach
 from prunelang.compiler.graph.relaxed import SteerPenalty
 from prunelang.compiler.graph.selection import Search, named_levels
@@ -30,9 +32,9 @@ def verify(graph: Graph) -> None:
     """Raise `InvalidGraph` unless names resolve, nothing is read before it is written, copies never share storage
     with weights, no step inside a batch loop makes the host wait, every descent's tensors are its optimizer's,
     schedules use only the clocks in scope, loops that end early watch what they evaluate, what is removed is of the
-    support's tensors, and every solve finishes feasible."""
+    support's tensors, levels and multipliers of a minimax belong together, and every solve finishes feasible."""
     findings = [*_names(graph), *_definite(graph), *_levels(graph.program, "phase"), *_optimizers(graph), *_ends(graph)]
-    findings += [*_clocks(graph), *_stopping(graph), *_removals(graph)]
+    findings += [*_clocks(graph), *_stopping(graph), *_removals(graph), *_calibrations(graph), *games(graph)]
     if findings:
         raise InvalidGraph(findings)
 
@@ -66,10 +68,10 @@ def _definite(graph: Graph) -> Iterator[str]:
 
     def visit(program: tuple[Step, ...]) -> Iterator[str]:
         for step in program:
-            for name in (*step.reads(), *step.writes(), *named_levels(step)):
+            for name in (*step.reads(), *step.writes(), *named_levels(step), *named_bounds(step)):
                 if name not in known:
                     yield f"`{step.line()}` names `{name}`, which is not declared"
-            for name in (*step.reads(), *named_levels(step)):
+            for name in (*step.reads(), *named_levels(step), *named_bounds(step)):
                 if name in known and name not in written:
                     yield f"`{step.line()}` reads `{name}` before anything wrote it"
             written.update(step.writes())
@@ -145,6 +147,23 @@ def _removals(graph: Graph) -> Iterator[str]:
             yield f"`{step.line()}`: δ is negative"
         if isinstance(step, Reach) and (step.method == "random_gradient") != (step.draws > 0):
             yield f"`{step.line()}`: {step.draws} draws"
+
+
+def _calibrations(graph: Graph) -> Iterator[str]:
+    """What is calibrated is a budget, on tensors of the weights."""
+    budgets = {s.name for s in graph.state if isinstance(s, Calibration)}
+    weights = {t for s in graph.state if isinstance(s, Weights) for t in s.tensors}
+    for state in graph.state:
+        if isinstance(state, Calibration):
+            for name in sorted(set(state.tensors) - weights):
+                yield f"`{state.name}` counts `{name}`, which is in no weights"
+    for step in walk(graph.program):
+        if isinstance(step, Calibrate | Tighten):
+            for name in sorted({step.bound} if isinstance(step, Calibrate) else {*step.bounds} - budgets):
+                if name not in budgets:
+                    yield f"`{step.line()}` calibrates `{name}`, which is no budget"
+        if isinstance(step, Tighten) and (step.rounds < 1 or not step.floors):
+            yield f"`{step.line()}` has nothing to do"
 
 
 def _clocks(graph: Graph) -> Iterator[str]:

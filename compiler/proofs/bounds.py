@@ -83,6 +83,9 @@ class System:
         if not line.tensors():
             return Range(line.below_constant, line.above_constant, False, "decided by the values of the weights")
         least, greatest = self._least(line), self._greatest(line)
+        if line.channels is not None:
+            corner = line.channels.cost.value(self.fewest(line))
+            least = least if least.value >= corner else _End(corner, False)
         known = not line.per and line.below == line.above and line.below_constant == line.above_constant
         pure = self._pure(line)
         exact = known and pure and least.exact and greatest.exact
@@ -116,7 +119,15 @@ class System:
 
     def _greatest(self, line: Line) -> _End:
         end = self._maximum(line.above, line.index)
+        if line.channels is not None:
+            others = ((x.channels, x.high) for x in self.lines if x.index != line.index)
+            return _End(line.channels.most([(c, int(b)) for c, b in others if c is not None and b is not None]), False)
         return _End(end.value + (line.above_constant or 0), end.exact)
+
+    def fewest(self, line: Line) -> tuple[int, ...]:
+        """Members of each group of a structural line that the positions kept by the other lines need."""
+        assert line.channels is not None
+        return line.channels.fewest(lambda t: self.forest.interval(self.forest.leaf[t], line.index)[0])
 
     def _maximum(self, value: Mapping[str, Pieces], exclude: int) -> _End:
         """A bound on ``max value(n)`` over the forest and every weighted row, line `exclude` left out."""
@@ -290,7 +301,7 @@ class System:
         checked = {row.source for row in (*self._rows, *self._late)}
         for line in self.lines:
             bends = line.per or (line.concave and len(line.below) > 1)
-            if (line.index in checked or bends) and not self.holds(line):
+            if (line.index in checked or bends or line.channels is not None) and not self.holds(line):
                 yield Violation(line.index, None)
 
     def holds(self, line: Line) -> bool:

@@ -51,6 +51,7 @@ class Conflict:
     relaxed: bool = False
     changes: tuple[Change, ...] = ()
     alike: tuple[str, ...] = ()
+    members: tuple[int, ...] = ()  # of a structural subject: what its groups keep at the corner that breaks it
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ def _heaviest(
 
 def _room(subject: Line, sizes: Mapping[str, int]) -> int | None:
     """What the subject leaves for others to ask: the bound less the corner value, or the corner less the bound."""
-    if subject.per or subject.concave or len(subject.rows) != 1:
+    if subject.per or subject.concave or subject.channels is not None or len(subject.rows) != 1:
         return None
     least, most = extremes(subject, sizes)
     if subject.high is not None and subject.low is None and least is not None:
@@ -256,6 +257,7 @@ def explain(evidence: Evidence, members: Sequence[Line], minimal: bool) -> Confl
         minimal=minimal,
         relaxed=any(x.taints or not x.rows for x in ordered) or "relaxation" in result.why,
         changes=tuple(c for x in asked for c in smallest_changes(evidence, x, ordered)),
+        members=() if subject.channels is None else system.fewest(subject),
     )
 
 

@@ -32,6 +32,7 @@ from prunelang.compiler.problem import (
     Structural,
     VectorNorm,
 )
+from prunelang.compiler.proofs.channels import Channelled, channelled
 from prunelang.compiler.shapes import ShapeTable, Tensor
 
 Pieces: TypeAlias = tuple[tuple[int, int], ...]
@@ -87,6 +88,7 @@ class Line:
     rows: tuple[Row, ...] = ()
     precise: bool = False  # f = below(n) = above(n), and the rows say all that the constraint says about counts
     taints: frozenset[str] = frozenset()  # tensors that it restricts in ways the rows do not show
+    channels: Channelled | None = None  # f is this product of kept members: it has corners beside `below` and `above`
 
     @property
     def label(self) -> str:
@@ -98,7 +100,8 @@ class Line:
         return any(len(p) > 1 for p in self.below.values())
 
     def tensors(self) -> set[str]:
-        return {*self.below, *self.above, *self.per, *(t for row in self.rows for t in row.coefficients)}
+        counted = {*self.below, *self.above, *self.per, *(t for row in self.rows for t in row.coefficients)}
+        return counted if self.channels is None else counted | self.channels.tensors
 
 
 def at(pieces: Pieces, n: int) -> int:
@@ -305,6 +308,8 @@ def _group_count(bare: Line, f: GroupCount, s: Interval, table: ShapeTable, froz
 
 def _structural(bare: Line, f: Structural, s: Interval, table: ShapeTable, frozen: frozenset[str]) -> Line:
     """What remains holds every kept position, so its cost is at least that of the kept positions alone."""
+    if table.channels:
+        return _channels(bare, f, s, table)
     cost: dict[str, int] = {}
     for name in f.layers:
         layer = table.layer[name]
@@ -324,6 +329,24 @@ def _structural(bare: Line, f: Structural, s: Interval, table: ShapeTable, froze
         above_constant=f.dense,
         rows=tuple(_row(bare.index, free, None, high, table)),
         taints=frozenset(free),
+    )
+
+
+def _channels(bare: Line, f: Structural, s: Interval, table: ShapeTable) -> Line:
+    """The cost as a polynomial in kept members: at least what no group touches and each kept position once."""
+    cost = dict(f.costs)
+    still = f.dense - sum(c * table.tensor[t].size for t, c in cost.items())
+    low, high = _interval(s)
+    return replace(
+        bare,
+        low=low,
+        high=high,
+        below={t: ((c, 0),) for t, c in cost.items()},
+        below_constant=still,
+        above_constant=f.dense,
+        rows=tuple(_row(bare.index, cost, None, None if high is None else high - still, table)),
+        taints=frozenset(f.tensors),
+        channels=channelled(f, table) if f.groups else None,
     )
 
 
@@ -350,6 +373,8 @@ def extremes(line: Line, sizes: Mapping[str, int]) -> tuple[int | None, int | No
     least, most = line.below_constant, line.above_constant
     if least is not None:
         least += sum(at(p, 0) for p in line.below.values())
+    if least is not None and line.channels is not None:
+        least = max(least, line.channels.cost.constant)
     if most is not None:
         most += sum(at(p, sizes[t]) for t, p in line.above.items())
     return least, most

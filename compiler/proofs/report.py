@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from prunelang.compiler.problem import Blocks, Kept, NofM
+from prunelang.compiler.problem import Blocks, Kept, NofM, Structural
 from prunelang.compiler.proofs import words
 from prunelang.compiler.proofs.bounds import Range
+from prunelang.compiler.proofs.channels import reasons
 from prunelang.compiler.proofs.conflicts import Change, Conflict, Evidence
 from prunelang.compiler.proofs.lines import Line, extremes
 from prunelang.compiler.proofs.redundancy import Implied
 from prunelang.dsl.diagnostics import Diagnostic, Label
+
+MOST_REASONS = 4  # of groups that stay dense
 
 
 def dense(line: Line, evidence: Evidence) -> int | None:
@@ -34,8 +38,11 @@ def impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
         return _impossible(line, f"it asks for at least {words.number(line.low)} and at most {words.number(line.high)}")
     if line.high is not None and least is not None and least > line.high:
         even = " even with every weight removed" if line.tensors() else ""
+        if isinstance(line.constraint.function, Structural) and evidence.table.channels:
+            even = " even with every channel removed that can be"
         proof = f"{name} ≥ {words.number(least)} > {words.amount(line.high, unit)}{even}"
-        return _impossible(line, proof, Change(line.index, "≤", least), least, None, evidence)
+        found = _impossible(line, proof, Change(line.index, "≤", least), least, None, evidence)
+        return replace(found, notes=(*found.notes, *held_dense(line, evidence)))
     if line.low is not None and most is not None and most < line.low:
         even = " even with every weight kept" if line.tensors() else ""
         proof = f"{name} ≤ {words.number(most)} < {words.amount(line.low, unit)}{even}"
@@ -109,6 +116,10 @@ def _arithmetic(subject: Line, c: Conflict) -> tuple[str, dict[str, object]]:
     else:
         span = f"{words.number(subject.low or 0)} to {words.amount(subject.high or 0, unit)}"
         return f"no number of kept positions gives {name} from {span}", {}
+    if subject.channels is not None and sign == "≥" and not c.terms:
+        kept = subject.channels
+        total = f"{kept.sum_of(c.members)} = {words.number(value)}"
+        return f"{name} ≥ {total} > {words.amount(end, unit)}, {kept.members(c.members)}", ends
     total = words.sum_of(c.terms, constant or 0)
     plain = "+" not in total and "·" not in total
     result = (total if plain else f"{total} = {words.number(value)}") if c.terms else words.number(value)
@@ -219,7 +230,55 @@ def leaves_nothing(line: Line, evidence: Evidence) -> Diagnostic | None:
     )
 
 
+def cuts_off(line: Line, evidence: Evidence) -> Diagnostic | None:
+    """P465 for a structural bound below what one member of each group costs: some group keeps none."""
+    if line.channels is None or line.high is None:
+        return None
+    ones = [1] * len(line.channels.cost.groups)
+    value = line.channels.cost.value(ones)
+    if value <= line.high:
+        return None
+    name, unit = words.function(line), line.constraint.function.unit
+    total = f"{line.channels.sum_of(ones)} = {words.number(value)}"
+    return Diagnostic(
+        code="P465",
+        severity="warning",
+        message=f"`{line.label}` leaves a coupling group without members: nothing passes through it",
+        span=line.constraint.span,
+        label=words.asked(line, dense(line, evidence)),
+        notes=(f"with one member of each group {name} = {total} > {words.amount(line.high, unit)}",),
+        hint=f"the smallest bound that leaves one of each: ≤ {words.amount(value, unit)}",
+    )
+
+
+def stays_dense(line: Line, evidence: Evidence) -> Diagnostic | None:
+    """P466 for a structural bound that speaks of groups whose members cannot be removed, with the reasons."""
+    f = line.constraint.function
+    if not isinstance(f, Structural) or line.high is None or line.high >= f.dense:
+        return None
+    notes = held_dense(line, evidence)
+    if not notes:
+        return None
+    return Diagnostic(
+        code="P466",
+        severity="note",
+        message=f"`{line.label}` counts channels that cannot be removed: they stay dense",
+        span=line.constraint.span,
+        notes=notes,
+    )
+
+
+def held_dense(line: Line, evidence: Evidence) -> tuple[str, ...]:
+    """The groups of a structural function that keep all their members, and why."""
+    f = line.constraint.function
+    found = reasons(f, evidence.table) if isinstance(f, Structural) else ()
+    more = (f"… and {len(found) - MOST_REASONS} more",) if len(found) > MOST_REASONS else ()
+    return (*found[:MOST_REASONS], *more)
+
+
 def _forces_zero(line: Line, evidence: Evidence) -> bool:
+    if isinstance(line.constraint.function, Structural) and evidence.table.channels:
+        return False  # what it leaves is said in members: see `cuts_off`
     if isinstance(line.constraint.set, NofM):
         return line.constraint.set.n == 0 and bool(line.below)
     least, _ = extremes(line, evidence.sizes)

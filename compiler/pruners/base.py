@@ -21,6 +21,7 @@ from prunelang.compiler.problem import (
     Interval,
     NofM,
     Problem,
+    Structural,
     VectorNorm,
     tensors_of,
 )
@@ -64,7 +65,7 @@ def removable(problem: Problem, names: tuple[str, ...]) -> tuple[tuple[str, ...]
 def _shrinks(c: Constraint) -> bool:
     """Whether a weight that becomes 0 leaves the constraint satisfied: upper bounds, but no `dense`, floor or block."""
     if isinstance(c.set, Interval):
-        return not c.set.lower and isinstance(c.function, Count | Choice | GroupCount | VectorNorm)
+        return not c.set.lower and isinstance(c.function, Count | Choice | GroupCount | Structural | VectorNorm)
     return isinstance(c.set, NofM)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
 from prunelang.compiler.discovery import discovered
-from prunelang.compiler.measured import is_measured
+from prunelang.compiler.measured import is_measured, is_surrogate
 from prunelang.compiler.options import Options, option
 from prunelang.compiler.pairs import Pair, family, pair_of
 from prunelang.compiler.problem import Constraint, Kept, Measured, Problem, Term, tensors_of
@@ -52,6 +52,7 @@ class Solver(Options, ABC):
     kind: ClassVar[Literal["solver", "optimizer"]] = "solver"
     outer: ClassVar[bool] = False  # has outer iterations, hence the clock k
     sparsifies: ClassVar[bool] = False  # ends sparse without any constraint or penalty
+    drives: ClassVar[bool] = False  # follows a budget of what is measured, by a count with numbers that change
     shrinks: ClassVar[bool] = False  # a penalty makes weights small and removes none: that is for a later `prune`
     constraints: ClassVar[frozenset[Pair]]  # (function, set) pairs that it takes natively; bridges add to them
     penalties: ClassVar[frozenset[str]]  # functions that it takes in the objective beside data terms
@@ -71,7 +72,7 @@ class Solver(Options, ABC):
         """Everything in the problem that this solver does not take, bridges included."""
         seen = bridge(problem, self.constraints).problem
         for constraint in seen.constraints:
-            if is_measured(constraint) or is_coded(constraint):
+            if is_measured(constraint) or is_coded(constraint) or is_surrogate(constraint):
                 continue  # checked at the end, whatever the solver
             pair = pair_of(constraint)
             if pair not in self.constraints:

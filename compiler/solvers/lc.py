@@ -53,6 +53,9 @@ TAKES = frozenset(
         ("weighted count", "lower"),
         ("weighted count", "both"),
         ("group count", "upper"),
+        ("params", "upper"),
+        ("macs", "upper"),
+        ("flops", "upper"),
         ("norm1", "upper"),
         ("norm2", "upper"),
         ("norminf", "upper"),
@@ -72,6 +75,7 @@ class AbstractSplitting(Solver):
     """W trained under a quadratic pull towards a copy θ that is projected: `lc` and `admm` differ in their defaults."""
 
     outer: ClassVar[bool] = True
+    drives: ClassVar[bool] = True
     constraints: ClassVar[frozenset[tuple[str, str]]] = TAKES
     penalties: ClassVar[frozenset[str]] = frozenset({"count", "weighted count", "norm1", "norm2", "group_norm1"})
 

@@ -124,6 +124,12 @@ class Dataset:
         select, certify = self._cut(whole, len(whole) - len(whole) // 2, seed ^ HALVES)
         return replace(self, splits={**self.splits, "select": select, "certify": certify})
 
+    def sampled(self, name: str, most: int) -> Dataset:
+        """With a split `name` of at most `most` samples of train, evenly spaced. They stay in train."""
+        size = min(most, len(self.train))
+        index = torch.arange(size, device=self.train.inputs.device) * len(self.train) // size
+        return replace(self, splits={**self.splits, name: self.train.take(index)})
+
     def _cut(self, whole: Split, count: int, seed: int) -> tuple[Split, Split]:
         """The rest and `count` samples of a split."""
         if self.task == "language":

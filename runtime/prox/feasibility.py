@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import torch
 from torch import Tensor
 
-from prunelang.compiler.joint import BlockBound, Bound, ChoiceBound, CountBound, GroupBound, NofMBound
+from prunelang.compiler.joint import (
+    BlockBound,
+    Bound,
+    ChannelBound,
+    ChannelGroup,
+    ChoiceBound,
+    CountBound,
+    GroupBound,
+    NofMBound,
+)
 
 
 def assert_feasible(bounds: Sequence[Bound], masks: Mapping[str, Tensor]) -> None:
@@ -30,9 +40,26 @@ def holds(bound: Bound, masks: Mapping[str, Tensor], kept: Mapping[str, int]) ->
         return sum(int(slices(masks[t], bound.by).any(1).count_nonzero()) for t in bound.tensors) <= bound.upper
     if isinstance(bound, NofMBound):
         return all(int(most_in_cells(masks[t], bound.m)) <= bound.n for t in bound.tensors)
+    if isinstance(bound, ChannelBound):
+        return channel_cost(bound, masks) <= bound.upper
     if isinstance(bound, BlockBound):
         return all(whole_blocks(masks[t], bound.rows, bound.columns) for t in bound.tensors)
     return all(bool(masks[t].all()) for t in bound.tensors)
+
+
+def channel_cost(bound: ChannelBound, masks: Mapping[str, Tensor]) -> int:
+    """``constant + Σ c·∏ k``: a member counts as soon as one position of its slices is kept."""
+    k = [int(members_kept(g, masks).count_nonzero()) for g in bound.groups]
+    return bound.constant + sum(c * prod(k[i] for i in places) for c, places in bound.terms)
+
+
+def members_kept(group: ChannelGroup, masks: Mapping[str, Tensor]) -> Tensor:
+    """Which members of a group hold a kept position, in any of its slices."""
+    found = torch.zeros(group.size, dtype=torch.bool, device=masks[group.slices[0][0]].device)
+    for name, dimension, start, repeat in group.slices:
+        own = masks[name].narrow(dimension, start, group.size * repeat).movedim(dimension, 0)
+        found |= own.reshape(group.size, -1).any(1)
+    return found
 
 
 def rows_of(mask: Tensor) -> Tensor:

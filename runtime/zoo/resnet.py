@@ -5,6 +5,8 @@ Layer names are those that published weights use: conv1, layer1.0.conv1, …, la
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,8 @@ class BasicBlock(nn.Module):
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.new = width - channels
+        self.before = (width - channels) // 2
+        self.after = width - channels - self.before
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
@@ -31,11 +34,19 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        if self.stride != 1 or self.new:
-            before = self.new // 2
+        if self.stride != 1 or self.before or self.after:
             x = x[:, :, :: self.stride, :: self.stride]
-            x = nn.functional.pad(x, (0, 0, 0, 0, before, self.new - before))
+            x = nn.functional.pad(x, (0, 0, 0, 0, self.before, self.after))
         return torch.relu(y + x)
+
+    def shrink_channels(
+        self, kept: Mapping[tuple[str, int], Sequence[int]], sizes: Mapping[tuple[str, int], int]
+    ) -> None:
+        """The shortcut pads for the new channels that are kept: those that the second convolution alone makes."""
+        rows = ("conv2.weight", 0)
+        if rows in kept:
+            last = sizes[rows] - self.after
+            self.before, self.after = sum(i < self.before for i in kept[rows]), sum(i >= last for i in kept[rows])
 
 
 class ResNetCifar(nn.Module):

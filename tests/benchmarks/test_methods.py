@@ -97,12 +97,15 @@ def test_floors_are_summed_up() -> None:
     assert found["98%"]["met"] == 1
 
 
-@pytest.mark.parametrize("name", ["lenet300", "l0_methods", "reversed", "teacher_student"])
+@pytest.mark.parametrize("name", ["lenet300", "l0_methods", "minimax", "spiking", "reversed", "teacher_student"])
 def test_a_stored_summary_is_that_of_its_rows(name: str) -> None:
+    from benchmarks.minimax import __main__ as minimax
+    from benchmarks.spiking import __main__ as spiking
     from benchmarks.teacher_student import __main__ as teacher
 
     path = BENCHMARKS / name / "result.json"
     if not path.is_file():
         pytest.skip("not measured in this checkout")
     summaries = {"lenet300": lenet300, "l0_methods": l0, "reversed": floors, "teacher_student": teacher}
+    summaries |= {"minimax": minimax, "spiking": spiking}
     assert json.loads(path.read_text(encoding="utf-8"))["summary"] == summaries[name].summary(read(path))

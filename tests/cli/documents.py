@@ -114,6 +114,37 @@ class Explained(Document):
     graph: dict[str, Any]
 
 
+class Price(Document):
+    value: float
+    kind: Literal["multiplier", "surrogate", "probe"]
+    spread: float | None
+
+
+class ShortRuns(Document):
+    bound: int | float
+    objective: list[float]
+
+
+class Probed(Document):
+    label: str
+    unit: str
+    bound: int | float
+    runs: list[ShortRuns]
+    predicted: Price | None
+    observed: Price
+
+
+class Probe(Document):
+    format_version: Literal["1.0"]
+    file: str
+    delta: float
+    share: float
+    seeds: list[int]
+    objective: str
+    bounds: list[Probed]
+    skipped: list[Finding]
+
+
 class Code(Document):
     format_version: Literal["1.0"]
     code: str
@@ -204,6 +235,25 @@ class Exported(Document):
     formats: dict[str, Literal["dense", "bitmask", "csr", "coded"]]
     entropy_bytes: int | None
     largest_rounding: float
+
+
+class Units(Document):
+    kept: int
+    of: int
+
+
+class Shrunk(Document):
+    format_version: Literal["1.0"]
+    file: str
+    description: str
+    bytes: int
+    dense_bytes: int
+    units: dict[str, Units]
+    whole: dict[str, str]
+    macs: int
+    dense_macs: int
+    params: int
+    dense_params: int
 
 
 class Doctor(Document):

@@ -82,7 +82,7 @@ def test_notes_obstacles_and_the_graph() -> None:
     assert program.train_size == 60_000
     assert program.to_json()["title"] == program.graph.title
     assert "for k in 0..39" in program.listing()
-    refused = compiled(LENET.replace("sparse_macs(net) ≤ 30%", "spikes(net) ≤ 0.5 * base"))
+    refused = compiled(LENET.replace("sparse_macs(net) ≤ 30%", "entropy(net.weights) ≤ 3"))
     assert [d.code for d in refused.obstacles] == ["P414"]
     for use in (refused.listing, refused.run, refused.to_python):
         with pytest.raises(prunelang.SpecError, match="P414"):

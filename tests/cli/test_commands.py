@@ -393,7 +393,7 @@ def test_a_script_with_its_data_beside_it(prune: Prune) -> None:
 
 
 def test_what_is_refused_is_not_emitted(prune: Prune) -> None:
-    prune.write("refused.prune", LENET.replace("compute:  sparse_macs(net) ≤ 30%", "few: spikes(net) ≤ 0.5 * base"))
+    prune.write("refused.prune", LENET.replace("compute:  sparse_macs(net) ≤ 30%", "few: entropy(net.weights) ≤ 3"))
     run = prune("emit", "refused.prune", "--shapes", "shapes.json")
     assert (run.returncode, run.stdout) == (1, "")
     assert "error[P414]" in run.stderr

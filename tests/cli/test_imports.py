@@ -95,7 +95,7 @@ def test_a_large_network_from_the_cache(prune: Prune, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PRUNELANG_CACHE", str(prune.folder / "cache"))
     facts, table = catalog.MODELS["resnet50"], resnet50()
     assert facts.source is not None
-    shape_cache.write(shape_cache.key(table.model, (3, 224, 224), (facts.source, catalog.TRACER)), table)
+    shape_cache.write(shape_cache.key(table.model, (3, 224, 224), (facts.source, *catalog.TRACERS)), table)
     prune.write("spec.prune", SPEC)
     assert loaded(prune, "check", "spec.prune", PRUNELANG_CACHE=os.environ["PRUNELANG_CACHE"]) == (0, [])
 

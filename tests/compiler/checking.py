@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from prunelang.compiler import catalog as built_in
 from prunelang.compiler.arguments import Parameter, Signature
-from prunelang.compiler.catalog import DataFacts, ModelFacts
+from prunelang.compiler.catalog import DataFacts, ModelFacts, Requirement
 from prunelang.compiler.check import Catalog, TableError, check
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan
 from prunelang.compiler.problem import Constraint, Count, Interval
@@ -18,13 +18,15 @@ from prunelang.dsl.diagnostics import Diagnostic, SpecError, render
 from prunelang.dsl.parser import parse
 from prunelang.dsl.spans import Source
 from prunelang.dsl.tree import Spec
-from tests.shape_tables import chain, lenet_5, lenet_300_100, resnet50
+from tests.shape_tables import chain, lenet_5, lenet_300_100, resnet50, snn_mlp
 
 MODELS = {
     **built_in.MODELS,
     "unbuildable": ModelFacts(Signature("unbuildable"), lambda _: (784,)),
     "narrow": ModelFacts(Signature("narrow"), lambda _: (784,)),
     "tied": ModelFacts(Signature("tied"), lambda _: (784,)),
+    "spiking": ModelFacts(Signature("spiking"), lambda _: (784,)),
+    "distant": ModelFacts(Signature("distant"), lambda _: (784,), requires=Requirement("no_such_package", "snn")),
     "chain": ModelFacts(Signature("chain", (Parameter("layers", "int", 3),)), lambda _: (8,)),
 }
 DATA = {
@@ -42,6 +44,8 @@ def table_of(model: ModelPlan, data: DataPlan) -> ShapeTable:
         raise TableError("its layers do not fit together", "look at `unbuildable`")
     if model.constructor == "chain":
         return chain(int(model.arguments["layers"]))
+    if model.constructor == "spiking":
+        return replace(lenet_300_100(), steps=4)
     if model.constructor == "narrow":
         return replace(lenet_300_100(), outputs=(5,))
     return TABLES[model.constructor]()
@@ -59,7 +63,7 @@ def tied() -> ShapeTable:
     return ShapeTable("tied()", (784,), layers, tensors, products=(Product("attention", 100),), outputs=(10,))
 
 
-TABLES = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5, "resnet50": resnet50, "tied": tied}
+TABLES = {"lenet_300_100": lenet_300_100, "lenet_5": lenet_5, "resnet50": resnet50, "tied": tied, "snn_mlp": snn_mlp}
 
 
 def plan_of(text: str, **overrides: str) -> Plan:

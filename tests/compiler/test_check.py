@@ -149,7 +149,10 @@ def test_resources_as_weighted_counts() -> None:
     assert count("sparse_flops(net) ≤ 5%").coefficients == dict.fromkeys(KERNELS, 2)
     assert isinstance(only("bytes(net) ≤ 5%").function, Choice)
     assert count("bytes(net, format = bitmask) ≤ 5%").coefficients == dict.fromkeys(KERNELS, 4)
-    assert only("macs(net) ≤ 100%").function == Structural("macs", ("fc1", "fc2", "fc3"), ALL, "MACs")
+    macs = only("macs(net) ≤ 100%").function
+    costs = tuple((f"fc{i}.weight", 1) for i in (1, 2, 3))
+    owned = ("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "fc3.weight")
+    assert macs == Structural("macs", ("fc1", "fc2", "fc3"), ALL, "MACs", owned, ("fc1", "fc2"), costs)
 
 
 def test_convolutions_count_their_positions() -> None:
@@ -486,10 +489,11 @@ def test_every_example_in_the_registry_is_accepted(name: str) -> None:
     signature = FUNCTIONS.get(name) or SETS.get(name) or TESTS[name]
     example = signature.example
     assert name in example or signature.sign
-    head = HEAD + 'model teacher = lenet_300_100() from "t.safetensors" frozen\n'
+    head = HEAD.replace("lenet_300_100()", "spiking()") if name in ("synops", "spikes", "energy") else HEAD
+    head += 'model teacher = lenet_300_100() from "t.safetensors" frozen\n'
     if example.startswith("minimize"):
         text = head.replace("minimize cross_entropy(net)", example) + "solve lc()\n"
-    elif example.startswith("finetune"):
+    elif example.startswith(("report", "finetune")):
         text = f"{head}solve lc()\n{example}\n"
     elif example.startswith("sgd"):
         text = f"{head}pretrain with {example}\nsolve lc()\n"

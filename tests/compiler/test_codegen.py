@@ -45,6 +45,9 @@ SPECS = {
     + "solve ista() with sgd(lr = ramp(0.1, 1e-3, 0, 1, shape = cosine), momentum = 0.9) for 30 epochs\n"
     + "finetune with sgd(lr = 0.01) for 1000 steps\n",
     "weighted": HEAD + "    size: bytes(net) ≤ 40 KB\n    compute: sparse_macs(net) ≤ 20%\n" + LC,
+    "gda": HEAD
+    + '    sparsity: ‖net.weights‖₀ ≤ 5%\n    compute: ‖net["fc1"].weights‖₀ ≤ 3%\n'
+    + "solve gda() with adam(lr = 1e-3 * 0.95^epoch) for 30 epochs\nfinetune with sgd(lr = 0.01) for 1000 steps\n",
     "ball": HEAD + "    ball: ‖net.weights‖₁ ≤ 100\n" + LC,
     "groups": HEAD + '    rows: group_norm0(net["fc1", "fc2"].weights, by = row) ≤ 200\n' + LC,
 }
@@ -89,7 +92,7 @@ def test_a_new_step_without_an_emitter_is_refused() -> None:
 # ── the text ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["lc", "ista"])
+@pytest.mark.parametrize("name", ["lc", "ista", "gda"])
 def test_the_program_reads_as_expected(name: str, golden: Callable[[Path, str], None]) -> None:
     """The main function; what is copied below it has tests of its own and is named only."""
     program, *parts = emitted(SPECS[name]).script.split("\n\n\n# ── from ")
@@ -100,9 +103,12 @@ def test_the_program_reads_as_expected(name: str, golden: Callable[[Path, str], 
 
 @pytest.mark.parametrize("name", SPECS)
 def test_ruff_has_nothing_to_say(name: str) -> None:
+    require_tidy(emitted(SPECS[name]).script)
+
+
+def require_tidy(script: str) -> None:
     if importlib.util.find_spec("ruff") is None:
         pytest.skip("ruff is not installed")
-    script = emitted(SPECS[name]).script
     for command in (["check"], ["format", "--check", "--diff", "--line-length", "120"]):
         done = subprocess.run(
             [sys.executable, "-m", "ruff", *command, "--isolated", "--stdin-filename", "train.py", "-"],
@@ -121,8 +127,20 @@ def test_nothing_of_prunelang_is_imported(name: str) -> None:
     modules |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     outside = {m.partition(".")[0] for m in modules} - sys.stdlib_module_names
     assert outside <= {"torch", "numpy"}
-    if name in ("lc", "ista"):
+    if name in ("lc", "ista", "gda"):
         assert outside == {"torch"}
+
+
+def test_a_spiking_script_needs_spikingjelly_and_says_so() -> None:
+    head = HEAD.replace("lenet_300_100()", "snn_mlp([784, 500, 10])")
+    program = compile(head + "    all: ‖net.weights‖₀ ≤ 5%\n" + LC, shapes=shape_tables.snn_mlp())
+    network = Symbol("prunelang.runtime.zoo.spiking", "snn_mlp")
+    script = emit(program.graph, program.plan, network=network, data=MNIST).script
+    assert "# Needs torch and spikingjelly, and nothing else" in script
+    assert "from spikingjelly.activation_based import" in script
+    assert "at_rest(" not in script, "what comes from the zoo keeps no state"
+    require_tidy(script)
+    assert "# Needs torch, and nothing else" in emitted(SPECS["lc"]).script
 
 
 def test_only_operators_in_use_are_copied() -> None:

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from prunelang.compiler.channels import structural
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.graph import Feasible
-from prunelang.compiler.joint import CountBound, NofMBound, Pinned, from_json
-from prunelang.compiler.problem import Interval
+from prunelang.compiler.joint import ChannelBound, CountBound, NofMBound, Pinned, from_json
+from prunelang.compiler.problem import Interval, Problem, Structural
+from prunelang.compiler.shapes import ShapeTable
+from tests.channel_tables import lenet_5
 from tests.compiler.checking import HEAD, constrained, plan_of
 
 
@@ -53,6 +56,37 @@ def test_weighted_counts_have_a_certified_gap() -> None:
     assert part.exactness == "exact", "one cost for all: a plain count"
     (part,) = parts("  size: bytes(net) ≤ 50 KB").parts
     assert part.exactness == "gap"
+
+
+def channelled(lines: str) -> tuple[Problem, ShapeTable]:
+    """Structural lines over LeNet-5 with its coupling groups."""
+    plan = constrained(lines, head="model net = lenet_5()\ndata mnist()\nminimize cross_entropy(net)\n")
+    table = lenet_5()
+    cost = {x.weight: x.uses for x in table.layers}
+    f = structural("macs", tuple(table.layer), 2_293_000, "MACs", cost, table)
+    changed = (replace(c, function=f) if isinstance(c.function, Structural) else c for c in plan.problem.constraints)
+    return plan.problem.with_constraints(tuple(changed)), table
+
+
+def test_channels_share_a_part_with_all_that_their_groups_own() -> None:
+    (part,) = feasible_set(*channelled('  compute: macs(net) ≤ 50%\n  first: ‖net["fc1"].weights‖₀ ≤ 9')).parts
+    assert part.labels == ("compute", "first")
+    assert part.tensors == tuple(f"{x}.{y}" for x in ("conv1", "conv2", "fc1", "fc2") for y in ("weight", "bias"))[:7]
+    assert {type(b) for b in from_json(part.bounds)} == {ChannelBound, CountBound}
+    assert (part.exactness, part.keeps) == ("gap", "support")
+
+
+def test_a_group_with_a_pinned_tensor_keeps_its_members() -> None:
+    (part,) = feasible_set(*channelled('  compute: macs(net) ≤ 90%\n  net["conv2"].weights ∈ dense')).parts
+    (bound,) = (b for b in from_json(part.bounds) if isinstance(b, ChannelBound))
+    assert [g.name for g in bound.groups] == ["fc1"]
+    assert (bound.terms, bound.constant) == (((50 * 16 + 10, (0,)),), 24 * 24 * 500 + 64 * 25_000)
+
+
+def test_channels_beside_a_lower_bound_or_a_ball_have_no_projection() -> None:
+    for line in ('‖net["fc1"].weights‖₀ ≥ 9', "‖net.weights‖₂ ≤ 3", 'net["fc1"].weights ∈ blocks(2, 2)'):
+        with pytest.raises(NoProjection):
+            feasible_set(*channelled(f"  compute: macs(net) ≤ 50%\n  other: {line}"))
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,14 @@ import pytest
 
 from prunelang.compiler import graph as package
 from prunelang.compiler.graph import (
+    Allocate,
     Ascend,
+    AscendBudgets,
+    AscendResidual,
     Assign,
     Batches,
+    Calibrate,
+    Calibration,
     Certify,
     Combination,
     Copy,
@@ -31,6 +36,7 @@ from prunelang.compiler.graph import (
     Forget,
     Graph,
     InvalidGraph,
+    Items,
     Latent,
     Level,
     Loss,
@@ -39,8 +45,10 @@ from prunelang.compiler.graph import (
     Part,
     Penalty,
     Phase,
+    Piece,
     Project,
     Quadratic,
+    Resource,
     Rest,
     Restore,
     Rise,
@@ -51,6 +59,7 @@ from prunelang.compiler.graph import (
     SteerPenalty,
     Step,
     Support,
+    Tighten,
     Weights,
     from_json,
     listing,
@@ -119,6 +128,16 @@ SAMPLES: dict[str, Any] = {
     "tuple[Penalty, ...]": (Penalty("W", "drr", "α", 5.0), Penalty("W", "norm1", K)),
     "Saturated | None": Saturated("L", 20, 0.5),
     "Rise": Rise("lats", 0.5, None, "Ση"),
+    "Floor": Floor("a", "synops", "calibration", "≤", "0", "3/10", (), "SynOps"),
+    "Feasible | None": Feasible((PART,)),
+    "tuple[int, ...]": (0, 2),
+    "tuple[Items, ...]": (Items("fc1", ("a", "b"), 9, 2), Items("conv1", ("a",), 4, 1, (Piece("a", 1, 3, 2),))),
+    "tuple[Resource, ...]": (Resource("m", "macs", ((2, (0, 1)),), ((0, (("csr", 6, 10),)),), 3, 40, 80, "MACs", "B"),),
+    "tuple[Schedule | None, ...]": (K,),
+    "Order": "nupi",
+    "Allocate": Allocate("s", "y", "z", "I", 0.5, 0.1, 0.2),
+    "AscendResidual": AscendResidual("y", "I", "O", 0.1, 0.2, 0.3, 0.4),
+    "AscendBudgets": AscendBudgets("z", "s", "y", 1.0, 0.8),
 }
 
 
@@ -187,7 +206,26 @@ def test_a_small_graph_is_valid() -> None:
 
 WATCH = Evaluate("L", "validation", (Loss("mse", ONE),))
 THETA, MU = Copy("θ", "W"), Level("μ", K)
+FEW = Floor("few", "synops", "calibration", "≤", "9")
+BUDGET = Calibration("B", FEW, ("a",), "certify")
+MEASURED = Feasible((replace(PART, tensors=("a",), bounds=({"kind": "CountBound", "name": "few", "measured": "B"},)),))
 BROKEN: dict[str, tuple[Graph, str]] = {
+    "a budget of nothing": (
+        graph_of(LOOP, Calibrate("B", "W"), FINISH, extra=(replace(BUDGET, tensors=("a", "z")),)),
+        "`B` counts `z`, which is in no weights",
+    ),
+    "a calibration of no budget": (
+        graph_of(LOOP, Calibrate("d", "W"), FINISH, extra=(Level("d"),)),
+        "calibrates `d`, which is no budget",
+    ),
+    "a budget that nobody measured": (
+        graph_of(LOOP, Project("W", W_ITSELF, MEASURED, "m"), FINISH, extra=(BUDGET,)),
+        "reads `B` before anything wrote it",
+    ),
+    "a tightening of nothing": (
+        graph_of(LOOP, Calibrate("B", "W"), FINISH, Tighten("W", MEASURED, "m", ("B",), (), 3), extra=(BUDGET,)),
+        "has nothing to do",
+    ),
     "a name twice": (graph_of(LOOP, FINISH, extra=(Level("W"),)), "`W` is declared twice"),
     "state of nothing": (graph_of(LOOP, FINISH, extra=(Copy("θ", "V"),)), "`θ` refers to `V`"),
     "a copy of itself": (graph_of(LOOP, FINISH, extra=(Copy("θ", "θ"),)), "share storage with itself"),
@@ -371,6 +409,9 @@ LISTINGS = {
     + "pretrain with sgd(lr = 0.1) for 99 epochs until saturated(window = 20 epochs)\n"
     + "solve ista() with sgd(lr = 0.1) for 60 epochs until saturated(on = train)\nprune reachability()\n"
     + "finetune with sgd(lr = 0.1) for 9 epochs\n",
+    "lc_synops": HEAD.replace("lenet_300_100()", "spiking()")
+    + "subject to\n  events: synops(net) ≤ 0.3 * base\n  few: ‖net.weights‖₀ ≤ 50%\n"
+    + "solve lc(μ = 0.1, steps = 9) with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\n",
     "two_solves": HEAD
     + "subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve lc(μ = 0.1, steps = 2) with sgd(lr = 0.1) for 1 epochs\n"
     + "solve lc(μ = 0.2, steps = 2) with sgd(lr = 0.1) for 1 epochs\n",

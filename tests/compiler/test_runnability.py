@@ -13,7 +13,7 @@ def refused(lines: str, solver: str = "lc()", head: str = HEAD) -> tuple[Diagnos
     return runnability(plan_of(f"{head}subject to\n{lines}\nsolve {solver}\n"))
 
 
-OTHERS = "`lc`, `admm`, `pmmp`, `drr` and `rl1` would take it"
+OTHERS = "`gda`, `lc`, `admm`, `pmmp`, `drr` and `rl1` would take it"
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ OTHERS = "`lc`, `admm`, `pmmp`, `drr` and `rl1` would take it"
         ("  bytes(net) ≤ 50 KB", "ista()", "weighted count", OTHERS),
         ("  ‖net.weights‖₀ ≥ 9", "ista()", "lower", OTHERS),
         ('  net["fc1"].weights ∈ low_rank(5)', "lc()", "low_rank", "no solver takes it yet"),
-        ("  spikes(net) ≤ 0.5 * base", "admm()", "spikes", "no solver takes it yet"),
-        ("  macs(net) ≤ 50%", "lc()", "macs", "no solver takes it yet"),
+        ("  entropy(net.weights) ≤ 3", "admm()", "entropy", "no solver takes it yet"),
+        ("  macs(net) ≥ 10%", "lc()", "macs", "no solver takes it yet"),
         ("  accuracy(net) - error(net) ≥ 0.1", "ista()", "combination", "no solver takes it yet"),
     ],
 )
@@ -39,11 +39,20 @@ def test_p414_names_the_function_and_the_solvers_that_would(lines: str, solver: 
     assert text[found[0].span.start : found[0].span.end] == lines.strip()
 
 
+def test_a_cost_of_shapes_without_channels_that_could_go_is_refused() -> None:
+    """A single layer has inputs and outputs, and nothing between them."""
+    head = "model net = chain(layers = 1)\ndata anything()\nminimize mse(net)\nsubject to\n"
+    (found,) = runnability(plan_of(f"{head}  macs(net) ≤ 50%\nsolve lc()\n"))
+    assert found.code == "P415"
+    assert "no channel of its layers can be removed" in found.message
+    assert not runnability(plan_of(f"{head}  macs(net) ≤ 100%\nsolve lc()\n"))
+
+
 @pytest.mark.parametrize(
     ("objective", "reason", "hint"),
     [
         ("entropy(net.weights)", "`entropy` in the objective", "no solver takes it yet"),
-        ("bytes(net)", "cheapest format", "no solver takes it yet"),
+        ("bytes(net)", "cheapest format", "`gda` would take it"),
         ("‖net.weights‖₁ + 0.1 * ‖net.weights‖₂²", "one penalty a tensor", "no solver takes it yet"),
     ],
 )
@@ -161,7 +170,7 @@ def test_while_checking_they_are_warnings() -> None:
 def test_what_is_taken_is_not_mentioned() -> None:
     plan = plan_of(f"{HEAD}subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve auto\n")
     assert runnability(plan) == ()
-    assert takers_of(plan.problem.constraints[0], plan.problem) == ["ista", "lc", "admm", "pmmp", "drr", "rl1"]
+    assert takers_of(plan.problem.constraints[0], plan.problem) == ["gda", "ista", "lc", "admm", "pmmp", "drr", "rl1"]
 
 
 MEASURED = (

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunelang.api import Program, compile
 from prunelang.compiler.codegen import Emitted, emit
 from prunelang.compiler.codegen.feasible import BALLS, PENALTIES
-from prunelang.emission import data_source, emit_program, symbol_of
+from prunelang.emission import data_source, emit_program, spiking_teachers, symbol_of
 from prunelang.execution import RunOptions, Session
 from prunelang.runtime import operators, registry
 from prunelang.runtime.execute import run
@@ -71,6 +71,8 @@ CASES: dict[str, str] = {
     "lc_kept_layer": spec('rest: ‖net.weights‖₀ ≤ 30%\n    last: net["fc2"].weights ∈ dense'),
     "lc_n_of_m": spec("cells: net.weights ∈ n_of_m(2, 4)"),
     "lc_groups": spec("rows: group_norm0(net.weights, by = row) ≤ 15"),
+    "lc_channels": spec("compute: macs(net) ≤ 60%"),
+    "lc_channels_and_count": spec("compute: flops(net) ≤ 60%\n    " + BUDGET),
     "lc_l1_ball": spec("ball: ‖net.weights‖₁ ≤ 20"),
     "lc_box": spec("box: net.weights ∈ box(-0.25, 0.25)"),
     "lc_largest_entry": spec("largest: ‖net.weights‖∞ ≤ 0.3"),
@@ -138,6 +140,44 @@ CASES: dict[str, str] = {
         BUDGET, "pmmp(α = 1e-3 * p, update = simultaneous, dual_rate = 0.1 * 0.5^epoch) with adamw() for 30 steps"
     ),
     "pmmp_l0_penalty": spec("", "pmmp() with adam() for 2 epochs", "cross_entropy(net) + 1e-3·‖net.weights‖₀"),
+    "gda": spec(BUDGET, "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_for_each_layer_under_adam": spec(EACH, "gda() with adam(lr = 5e-3 * 0.9^epoch) for 3 epochs"),
+    "gda_one_level_for_all": spec(
+        BUDGET, "gda(granularity = global, reach = 0.5) with sgd(lr = 0.1, momentum = 0.9) for 40 steps"
+    ),
+    "gda_two_budgets": spec(
+        "sparsity: ‖net.weights‖₀ ≤ 20%\n    file: bytes(net, format = csr) ≤ 1500 B",
+        "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs",
+    ),
+    "gda_weighted_budget": spec(
+        'sparsity: ‖net.weights‖₀ ≤ 30%\n    work: ‖net["fc1"].weights‖₀ + 3·‖net["fc2"].weights‖₀ ≤ 300',
+        "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs",
+    ),
+    "gda_sequential": spec(BUDGET, "gda(mode = sequential) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_hard": spec(BUDGET, "gda(hard = true) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_hard_under_adam": spec(BUDGET, "gda(hard = true) with adam(lr = 5e-3) for 3 epochs"),
+    "gda_simultaneous": spec(BUDGET, "gda(update = simultaneous) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_extragradient": spec(BUDGET, "gda(update = extragradient) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_nupi": spec(BUDGET, "gda(update = nupi) with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "channels_and_a_count": spec("work: params(net) ≤ 70%\n    sparsity: ‖net.weights‖₀ ≤ 30%"),
+    "gda_channels": spec("work: macs(net) ≤ 60%", "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"),
+    "gda_channels_hard_under_adam": spec("work: macs(net) ≤ 60%", "gda(hard = true) with adam(lr = 5e-3) for 3 epochs"),
+    "gda_cheapest_format": spec(
+        "file: bytes(net, format = best) ≤ 2 KB", "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs"
+    ),
+    "gda_l0_penalty": spec(
+        "", "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs", "cross_entropy(net) + 1e-3·‖net.weights‖₀"
+    ),
+    "gda_penalty_that_moves": spec(
+        'first: ‖net["fc1"].weights‖₀ ≤ 30%',
+        "gda() with adam(lr = 5e-3) for 3 epochs",
+        'cross_entropy(net) + 2e-2 * p·‖net["fc2"].weights‖₀',
+    ),
+    "gda_beside_frozen_weights": spec(
+        "sparsity: ‖net.weights‖₀ ≤ 40%",
+        "gda() with sgd(lr = 0.1, momentum = 0.9) for 3 epochs",
+        head='model net = mlp([64, 12, 10])\ndata digits(batch = 128)\nfreeze net["fc2"].weights',
+    ),
     "idx_files": spec(BUDGET, f"lc(steps = 2, μ = 0.05 * 2^k) with {SGD} for 1 epochs", head=MNIST)
     + "report accuracy(net, on = validation)\n",
     "starting_weights": spec(
@@ -226,10 +266,26 @@ CASES: dict[str, str] = {
         finetune="sgd(lr = 0.5, momentum = 0.9) for 6 epochs until saturated(window = 2 epochs)",
     )
     + "finetune with sgd(lr = 0.01) for 1 epochs\n",
+    "spiking": spec(BUDGET, head="model net = snn_mlp([64, 12, 10], T = 3)\ndata digits(batch = 128)"),
+    "spiking_drawn": spec(
+        BUDGET,
+        "ista(threshold = stds_sine) with adam(lr = 1e-2) for 2 epochs",
+        "mse(net)",
+        "model net = snn_conv(width = 3, T = 2, inputs = [1, 8, 8], convs = 2, encoding = poisson, readout = rate, "
+        "dropout = 0.2)\ndata digits(batch = 128)",
+    ),
+    "spiking_own": spec(
+        BUDGET,
+        "drr() with adam(lr = 1e-2) for 2 epochs",
+        "distill(net, teacher)",
+        'model net = remembering()\nmodel teacher = remembering() from "remembering.safetensors" frozen\n'
+        "data digits(batch = 128)",
+    ),
 }
 
 OWN_NETWORK = """
 import torch
+from spikingjelly.activation_based import neuron
 from torch import nn
 
 try:
@@ -254,6 +310,20 @@ class Normed(nn.Module):
 @model
 def normed():
     return Normed()
+
+
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.lif, self.fc2 = nn.Linear(64, 12), neuron.LIFNode(v_threshold=0.1), nn.Linear(12, 10)
+
+    def forward(self, x):
+        return sum(self.fc2(self.lif(self.fc1(x))) for _ in range(3))
+
+
+@model
+def remembering():
+    return Remembering()
 """
 
 RUN_ALL = """
@@ -297,6 +367,9 @@ def write_inputs(folder: Path) -> None:
     torch.manual_seed(7)
     save_file(mlp([64, 12, 10]).state_dict(), folder / "start.safetensors")
     save_file(mlp([64, 16, 10]).state_dict(), folder / "teacher.safetensors")
+    fc1, fc2 = nn.Linear(64, 12), nn.Linear(12, 10)
+    tensors = {f"{n}.{k}": v for n, m in (("fc1", fc1), ("fc2", fc2)) for k, v in m.state_dict().items()}
+    save_file(tensors, folder / "remembering.safetensors")
     (folder / "own_networks.py").write_text(OWN_NETWORK)
 
 
@@ -312,6 +385,7 @@ def executed(program: Program, folder: Path) -> tuple[Emitted, dict[str, Tensor]
         seed=SEED,
         dtype="float64",
         teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in program.plan.teachers},
+        spiking=spiking_teachers(program.plan),
     )
     run(session.machine(lambda event: None, lambda: False))
     return emitted, {n: t.detach().clone() for n, t in session.model.state_dict().items()}
@@ -329,8 +403,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Outcome]:
             folder.mkdir()
             write_inputs(folder)
             patch.chdir(folder)
-            if "normed()" in text:
-                known = {k: v for k, v in registry.models._entries.items() if k != "normed"}
+            if "normed()" in text or "remembering()" in text:
+                own = ("normed", "remembering")
+                known = {k: v for k, v in registry.models._entries.items() if k not in own}
                 patch.setattr(registry.models, "_entries", known)
                 registry.load_user_code(folder / "own_networks.py")
             (folder / "case.prune").write_text(text)

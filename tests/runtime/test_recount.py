@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 
+from prunelang.compiler.channels import structural
 from prunelang.compiler.formats import affine_bytes, best_bytes
 from prunelang.compiler.problem import (
     Affine,
@@ -34,7 +37,9 @@ from prunelang.compiler.problem import (
 )
 from prunelang.compiler.shapes import Layer, Product, ShapeTable, Tensor
 from prunelang.runtime.recount import recount
+from prunelang.runtime.removed import remaining, removed
 from prunelang.runtime.stored import Outcome, Stored
+from tests.channel_tables import lenet_5, random_table, shapes_left
 
 TABLE = ShapeTable(
     "toy()",
@@ -386,3 +391,44 @@ def test_subnormal_values_count() -> None:
     s.arrays["fc.weight"][:] = 0
     s.arrays["fc.weight"][0, :3] = [1e-45, -1e-45, 0]
     assert value(Count("norm0", {"fc.weight": 1}, 0, ""), Stored(s.arrays, {}, TABLE)) == 2
+
+
+# ── channels ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_member_is_gone_once_all_its_stored_slices_are_zero(seed: int) -> None:
+    """The shapes that are left, index by index; statistics do not hold a member, one entry does."""
+    rng = random.Random(seed)
+    table = random_table(rng)
+    kept = {g.name: set(rng.sample(range(g.size), rng.randint(0, g.size))) for g in table.channels}
+    arrays = {t.name: np.ones(t.shape, np.float32) for t in table.tensors}
+    for g in table.channels:
+        for x in (x for x in g.slices if table.tensor[x.tensor].role != "buffer"):
+            for i in set(range(g.size)) - kept[g.name]:
+                index: list[Any] = [slice(None)] * len(table.tensor[x.tensor].shape)
+                index[x.dim] = list(x.indices(i))
+                arrays[x.tensor][tuple(index)] = 0
+    s = Stored(arrays, {}, table)
+    left = shapes_left(table, kept)
+    found = remaining(removed(s), table)
+    assert {t: found.get(t, table.tensor[t].shape) for t in left} == left
+    costs = {x.weight: x.uses for x in table.layers}
+    dense = sum(c * table.tensor[t].size for t, c in costs.items())
+    f = structural("macs", tuple(table.layer), dense, "MACs", costs, table)
+    assert value(f, s) == sum(x.uses * math.prod(left[x.weight]) for x in table.layers)
+
+
+def test_groups_that_cannot_lose_members_count_in_full_and_a_wrong_cost_is_seen() -> None:
+    table = lenet_5(reason="its output is reshaped")
+    arrays = {t.name: np.zeros(t.shape, np.float32) for t in table.tensors}
+    s = Stored(arrays, {}, table)
+    costs = {x.weight: x.uses for x in table.layers}
+    f = structural("macs", tuple(table.layer), 2_293_000, "MACs", costs, table)
+    assert value(f, s) == 0  # what is left of conv2 has no inputs, and its outputs no readers
+    params = structural("params", tuple(table.layer), 431_080, "", {t.name: 1 for t in table.tensors}, table)
+    assert value(params, s) == 50 + 10
+    wrong = replace(f, costs=tuple((t, c + 1) for t, c in f.costs))
+    found = outcome(wrong, Interval(upper=10**9), s)
+    assert found.satisfied is False
+    assert "counted from the layers" in found.remark

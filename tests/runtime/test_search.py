@@ -15,6 +15,7 @@ from prunelang import compile
 from prunelang.compiler.graph import InvalidGraph, Search, from_json, listing, to_json, verify, walk
 from prunelang.runtime.data.dataset import Dataset, Split
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
+from prunelang.runtime.price import Price
 from prunelang.runtime.search import KEPT, Bracket
 from tests.runtime.solving import SIDE, linear, prepare, solve
 
@@ -344,12 +345,12 @@ def test_a_state_comes_back_with_the_gaps_and_prices_of_its_own_projections(tmp_
     from prunelang.runtime.search import State
 
     machine = solve(quadratic(tmp_path, target(), 4.0, LC.replace("probes = 40", "probes = 1")), tmp_path).machine
-    machine.gaps, machine.multipliers = {("a",): 0.5}, {"b": 2.0}
+    machine.gaps, machine.prices = {("a",): 0.5}, {"b": Price(2.0, "multiplier")}
     kept = State.of(machine, 7)
     machine.gaps[("a",)] = 0.25
-    machine.multipliers.clear()
+    machine.prices.clear()
     kept.restore(machine)
-    assert (machine.gaps, machine.multipliers) == ({("a",): 0.5}, {"b": 2.0})
+    assert (machine.gaps, machine.prices) == ({("a",): 0.5}, {"b": Price(2.0, "multiplier")})
 
 
 def test_a_value_that_is_no_number_meets_no_floor_and_is_never_the_safest() -> None:

@@ -100,7 +100,7 @@ def test_balls_reach_the_projection_and_its_multiplier(tmp_path: Path, a: Tensor
     expected, price = BALLS[constraint](a)
     ran = solve(text, tmp_path)
     assert torch.allclose(ran.w(), expected, atol=1e-10)
-    assert ran.machine.multipliers["ball"] == pytest.approx(price, abs=1e-8)
+    assert ran.machine.prices["ball"].value == pytest.approx(price, abs=1e-8)
 
 
 @pytest.mark.parametrize("mu", [1, 4])
@@ -112,7 +112,7 @@ def test_the_quadratic_penalty_finds_the_point_and_a_price_that_lacks_a_share(
     ran = solve(f"{quadratic(tmp_path, a)}\nsubject to\n ball: ‖net.weights‖₁ ≤ 5\nsolve {solver}\n", tmp_path)
     expected, price = in_l1(a)
     assert torch.allclose(ran.w(), expected, atol=1e-10)
-    assert ran.machine.multipliers["ball"] == pytest.approx(price * mu / (1 + mu), abs=1e-8)
+    assert ran.machine.prices["ball"].value == pytest.approx(price * mu / (1 + mu), abs=1e-8)
 
 
 # ── penalties ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,7 +203,7 @@ def test_the_price_of_an_l1_ball_is_the_lasso_coefficient(tmp_path: Path) -> Non
     head = linear(tmp_path, 1, 8, 40, "mse(net)", "design.npz")
     text = f"{head}\nsubject to\n ball: ‖net.weights‖₁ ≤ {kappa!r}\nsolve lc(μ = 0.5, steps = 60) {SMOOTH}\n"
     ran = solve(text, tmp_path)
-    assert ran.machine.multipliers["ball"] == pytest.approx(0.2, abs=1e-6)
+    assert ran.machine.prices["ball"].value == pytest.approx(0.2, abs=1e-6)
     assert np.allclose(ran.w().numpy()[0], lasso(x, y, 0.2), atol=1e-6)
 
 

@@ -221,6 +221,7 @@ ROWS = {
     "drr": ("drr(reach = 0.3)", ENDS),
     "rl1": ("rl1(α = 1e-4)", KEEPS),
     "pmmp": ("pmmp()", ENDS),
+    "gda": ("gda(reach = 0.3)", ENDS),
 }
 LAWS = [*ROWS.items(), ("ista", ("ista(threshold = str)", KEEPS)), ("ista", ("ista(threshold = fixed)", KEEPS))]
 LAWS += [("ista", ("ista(D = 0.05, reach = 0.3)", ENDS)), ("drr", ("drr(α = 1e-4)", KEEPS))]

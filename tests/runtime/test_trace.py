@@ -66,6 +66,14 @@ def test_traced_tables_are_those_written_by_hand(name: str) -> None:
     assert table_of(name) == getattr(shape_tables, name)()
 
 
+def test_a_spiking_network_is_that_written_by_hand() -> None:
+    table = table_of("snn_mlp", sizes=[784, 500, 10])
+    assert table == shape_tables.snn_mlp()
+    assert ShapeTable.loads(table.dumps()) == table
+    older = {k: v for k, v in table.to_json().items() if k != "steps"}
+    assert ShapeTable.from_json(older).steps == 0
+
+
 def test_chain_is_an_mlp() -> None:
     assert table_of("mlp", sizes=[8, 8, 8, 8]) == shape_tables.chain(3)
 
@@ -89,6 +97,9 @@ def test_numbers_of_the_papers() -> None:
         ("resnet_cifar", {"depth": 8, "width": 4}),
         ("resnet50", {}),
         ("byte_transformer", {"layers": 2, "width": 8, "heads": 2, "context": 5}),
+        ("snn_mlp", {"sizes": [20, 7, 3], "encoding": "poisson"}),
+        ("snn_conv", {"width": 4, "T": 5}),
+        ("sew_resnet18", {"width": 4}),
     ],
 )
 def test_torchs_counter_agrees(name: str, arguments: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunelang.compiler.arguments import Parameter, Signature
+from prunelang.compiler.arguments import ArgumentError, Parameter, Signature
 from prunelang.compiler.catalog import MODELS, ModelFacts
 from prunelang.runtime import registry
 from prunelang.runtime.describe import signature
@@ -26,6 +26,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet_cifar": {"depth": 8, "width": 4},
     "resnet50": {"classes": 2},
     "byte_transformer": {"layers": 2, "width": 8, "heads": 2, "context": 5},
+    "snn_mlp": {"sizes": [20, 7, 3], "T": 4},
+    "snn_conv": {"width": 4, "T": 3, "inputs": [2, 8, 8], "convs": 2},
+    "sew_resnet18": {"width": 2, "T": 2},
 }
 
 
@@ -82,7 +85,7 @@ def test_every_parameter_learns(name: str) -> None:
     assert [n for n in idle if not n.endswith(".k.bias")] == []
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet_300_100", "lenet_5"])
+@pytest.mark.parametrize("name", ["mlp", "lenet_300_100", "lenet_5", "snn_mlp"])
 def test_images_may_come_flat_or_not(name: str) -> None:
     net, x = build(name), sample(name, 3)
     side = {20: (1, 4, 5), 64: (1, 8, 8), 784: (1, 28, 28)}[x[0].numel()]
@@ -151,23 +154,34 @@ def test_resnet50_has_the_layer_names_of_published_weights() -> None:
     assert names >= {"conv1.weight", "bn1.running_mean", "layer1.0.downsample.0.weight", "layer4.2.bn3.bias", "fc.bias"}
 
 
-@pytest.mark.parametrize("name", ["resnet_cifar", "byte_transformer"])
-def test_factories_refuse_what_the_catalog_refuses(name: str) -> None:
-    bad = {"resnet_cifar": {"depth": 9}, "byte_transformer": {"width": 9, "heads": 2}}[name]
-    with pytest.raises(ValueError, match=r"6n|heads divide"):
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("resnet_cifar", {"depth": 9}),
+        ("byte_transformer", {"width": 9, "heads": 2}),
+        ("snn_conv", {"convs": 3}),
+        ("snn_conv", {"inputs": (1, 3, 8)}),
+        ("snn_conv", {"inputs": (1, 8, 8, 8)}),
+    ],
+)
+def test_factories_refuse_what_the_catalog_refuses(name: str, bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"6n|heads divide|`convs` even"):
         registry.models[name].factory(**bad)
+    with pytest.raises(ArgumentError, match=r"6n|heads|`convs` is even|4 × 4|channels, height"):
+        MODELS[name].signature.bind((), bad)
 
 
 @pytest.mark.parametrize("path", sorted({m.source for m in MODELS.values() if m.source}), ids=lambda p: p.stem)
 def test_each_file_needs_torch_alone(path: Path) -> None:
-    """So that an emitted script can hold the file's text."""
+    """So that an emitted script can hold the file's text; the spiking ones bring their neurons."""
     roots = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             roots |= {alias.name.split(".")[0] for alias in node.names}
         if isinstance(node, ast.ImportFrom):
             roots.add((node.module or "").split(".")[0])
-    assert roots <= {"__future__", "collections", "math", "typing", "torch"}
+    more = {"prunelang"} if path.stem == "spiking" else set()
+    assert roots <= {"__future__", "collections", "functools", "math", "typing", "torch"} | more
 
 
 def test_sources_are_where_the_catalog_says() -> None:
