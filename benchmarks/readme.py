@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.markdown import spread_text as _spread
 from benchmarks.markdown import table as _table
 from benchmarks.minimax import page as minimax
+from benchmarks.one_default import page as one_default
 from benchmarks.spiking import page as spiking
 from prunelang.dsl.numbers import grouped
 
@@ -311,6 +312,11 @@ WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
     "lc_toolkit": (lc_toolkit, "The LC toolkit's setting has no result in this checkout", "--root MNIST_FOLDER"),
     "l0_methods": (l0_methods, "The relaxations have no result in this checkout", "--root MNIST_FOLDER"),
     "minimax": (minimax.section, "Minimax under budgets has no result in this checkout", "--root MNIST_FOLDER"),
+    "one_default": (
+        one_default.section,
+        "One default for all networks has no result in this checkout",
+        "--root MNIST_FOLDER",
+    ),
     "spiking": (spiking.section, "Spiking networks have no result in this checkout", "--root MNIST_FOLDER"),
     "reversed": (reversed_form, "The floors on accuracy have no result in this checkout", "--root MNIST_FOLDER"),
     "teacher_student": (teacher_student, "Teacher and student have no result in this checkout", ""),

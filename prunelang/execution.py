@@ -81,6 +81,7 @@ class Solution:
     seconds: float
     failure: str | None = None
     interrupted: bool = False
+    emptied: tuple[str, ...] = ()  # layers without a weight left: nothing of their input passes them
 
     @property
     def feasible(self) -> bool:
@@ -435,6 +436,8 @@ def run(
         finished(session, machine)
     recorder({"event": "certified", "status": certificate.status})
     recorder.close()
-    solution = Solution(out, out / WEIGHTS, certificate, time.perf_counter() - start, failure, interrupted)
+    emptied = tuple(x.name for x in plan.table.layers if not machine.tensors[x.weight].any())
+    seconds = time.perf_counter() - start
+    solution = Solution(out, out / WEIGHTS, certificate, seconds, failure, interrupted, emptied)
     write_text(Path("report.md"), report_markdown(solution, plan.source.text, plan.source.name), root=out)
     return solution

@@ -104,8 +104,15 @@ def summary(name: str, found: Iterable[Diagnostic]) -> str:
 
 
 def result_text(solution: Solution) -> str:
-    """The table of a run, and how long it took."""
-    return f"{certificate_text(solution.certificate, solution.directory)}   {solution.seconds:.1f} s"
+    """The table of a run, how long it took, and what no constraint says but everybody wants to know."""
+    text = f"{certificate_text(solution.certificate, solution.directory)}   {solution.seconds:.1f} s"
+    if not solution.emptied:
+        return text
+    layers = ", ".join(f"`{name}`" for name in solution.emptied)
+    floor = f'‖net["{solution.emptied[0]}"].weights‖₀ ≥ 1%'
+    return (
+        f"{text}\n  warning: {layers} has no weight left, so that its input is lost; a floor such as {floor} keeps some"
+    )
 
 
 def certificate_text(certificate: Certificate, directory: Path) -> str:
@@ -145,6 +152,7 @@ def result_json(solution: Solution) -> dict[str, Any]:
         "seconds": round(solution.seconds, 3),
         "failure": solution.failure,
         "interrupted": solution.interrupted,
+        "emptied_layers": list(solution.emptied),
         "certificate": solution.certificate.to_json(),
     }
 

@@ -246,7 +246,8 @@ def _(step: Record, m: Machine) -> None:
         ]
     if step.copy and step.of:
         event["distance"] = standalone.distance(m.values[step.of], m.values[step.copy])
-    event["levels"] = thresholds.history(m) | minimax.history(m)
+    played = minimax.history(m) if step.stage == "solve" else {}  # before it they are zeros, after it they rest
+    event["levels"] = thresholds.history(m) | played
     if step.what == "stage" and m.cuts:
         event["cuts"] = {", ".join(labels): cut for labels, cut in m.cuts.items()}
     m.observe(event)

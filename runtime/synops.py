@@ -182,12 +182,13 @@ class _Totals:
 
     def product(self, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any], out: Tensor) -> None:
         """One call of a linear layer or convolution."""
-        x, weight, *rest = args if len(args) > 1 else (*args, kwargs["weight"])
+        named = (kwargs[k] for k in ("input", "weight")[len(args) :])
+        x, weight, *rest = *args, *named
         name = self.names.get(_storage(weight))
         if name is None:
             return
         self.seen.add(name)
-        if not self.ceiling and (_storage(x) == _storage(self.x) or not _is_whole(x)):
+        if not self.ceiling and (_repeats(x, self.x) or not _is_whole(x)):
             self.analog.add(name)
         share = self.real / len(self.x)
         positions = out.numel() / weight.shape[0] * share
@@ -250,6 +251,15 @@ def fanout(
 def _is_whole(x: Tensor) -> bool:
     """Whether all entries are whole numbers of spikes."""
     return bool(((x >= 0) & (x == x.floor())).all())
+
+
+def _repeats(x: Tensor, data: Tensor) -> bool:
+    """Whether x is the data itself: a view of it, or a copy for each time step of numbers beyond those of spikes."""
+    if _storage(x) == _storage(data):
+        return True
+    if x.numel() % data.numel() or not bool((data > 1).any()):
+        return False
+    return bool((x.reshape(-1, data.numel()) == data.reshape(1, -1)).all())
 
 
 def _storage(t: Tensor) -> int:

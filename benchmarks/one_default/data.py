@@ -16,7 +16,7 @@ TRAIN, TEST = 10_000, 2_000
 @data(task="classification")
 def mnist_padded(root: Path | None = None) -> Dataset:
     """The first 10 000 train and 2 000 test images of MNIST, with a margin of 2 pixels and three equal channels."""
-    whole = registered["mnist"].load(**({} if root is None else {"root": root}))
+    whole = registered["mnist"].load(**({} if root is None else {"root": str(root)}))
     splits = {name: padded(whole[name], most) for name, most in (("train", TRAIN), ("test", TEST))}
     return Dataset("mnist_padded", "classification", 10, splits)
 

@@ -49,8 +49,8 @@ class Network:
 
 
 NETWORKS: Final[Mapping[str, Network]] = {
-    "snn_mlp": Network("snn_mlp([784, 500, 10], T = 8)", 10, 7, 3),
-    "snn_mlp, 3 layers": Network("snn_mlp([784, 500, 300, 10], T = 8)", 10, 7, 3, points=(SYNOPS,)),
+    "snn_mlp": Network("snn_mlp([784, 500, 10], T = 8)", 10, 6, 4),
+    "snn_mlp, 3 layers": Network("snn_mlp([784, 500, 300, 10], T = 8)", 10, 6, 4, points=(SYNOPS,)),
     "snn_conv": Network("snn_conv(width = 8, T = 4, inputs = [1, 28, 28], convs = 2)", 5, 4, 2, seeds=1),
 }
 

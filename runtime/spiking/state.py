@@ -46,16 +46,16 @@ def at_rest(net: nn.Module) -> nn.Module:
 
 def fix_draws(net: Any, inputs: tuple[Tensor, ...]) -> None:
     """In evaluation mode, let torch's global generators start at a fixed place, and remember where they were."""
-    net.generators = None if net.training else generators(inputs[0])
-    for generator, _ in net.generators or ():
+    net._before_draws = None if net.training else generators(inputs[0])  # a name that no network of a user has
+    for generator, _ in net._before_draws or ():
         generator.manual_seed(DRAW)
 
 
 def free_draws(net: Any, *_: object) -> None:
     """Put the generators back."""
-    for generator, state in net.generators or ():
+    for generator, state in net._before_draws or ():
         generator.set_state(state)
-    net.generators = None
+    net._before_draws = None
 
 
 def generators(x: Tensor) -> list[tuple[torch.Generator, Tensor]]:

@@ -54,6 +54,25 @@ RESULTS = {
             "lenet_5": {"2%, all": {"gda": {"error": SPREAD, "kept": SPREAD, "met": 3}}},
         },
     },
+    "one_default": {
+        "runs": {
+            "lenet_5, macs/0": {
+                "status": "feasible-verified",
+                "constraints": {"compute": {"got": 1145000, "bound": 1146500}},
+                "error": 1.234,
+                "largest y": 0.0412,
+                "largest z": 12.345,
+                "course": {
+                    "levels": ["conv1"],
+                    "budget": {"compute": 0.5},
+                    "epochs": [
+                        {"p": 1.0, "kept": [0.4], "cost": {"compute": 0.49995}, "y": [0.1], "z": {"compute": 9}}
+                    ],
+                },
+            },
+            "snn_mlp/1": {"status": "failed: a loss is not finite", "seconds": 1.0},
+        }
+    },
     "spiking": {
         "networks": {"snn_mlp": "snn_mlp([2, 2])"},
         "epochs": {"snn_mlp": {"dense": 1, "solve": 2, "finetune": 3}},
@@ -158,6 +177,8 @@ SHOWN = {
     "lc_toolkit": "Test error 1.97 % with 13 310 weights",
     "l0_methods": "| `drr`, 1e-4 † | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 1.2 [1.0, 2.0] (3) | 1 |",
     "minimax": "| 1.20 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | – | 1.23 [1.00, 2.00] (3), `drr` |",
+    "one_default": "| LeNet-5, macs | 1 145 000 MACs | 1 146 500 | 0.9999 | 0.0412 | 12.3 | 1.23 |\n"
+    "| `snn_mlp`, seed 1: failed: a loss is not finite | – |",
     "spiking": "| snn_mlp, `gda` | 1 | 1 | 29.1 | 12.34 | 1.23 [1.00, 2.00] (3) | 2 of 3 |",
     "reversed": "| 98% | 1 [1, 2] (3) | 1.2 [1.0, 2.0] (3) | 1.23 [1.00, 2.00] (3) | 1.23 [1.00, 2.00] (3) | 2 of 3 |",
     "teacher_student": "| 2 000 | 102 | 81, 90 | 50 | 50 |",

@@ -213,6 +213,7 @@ class Run(Document):
     seconds: float
     failure: str | None
     interrupted: bool
+    emptied_layers: list[str]
     certificate: Certificate
 
 

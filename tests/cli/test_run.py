@@ -24,6 +24,17 @@ from tests.cli.conftest import TINY, Done, Prune
 LONG = TINY.replace("for 2 epochs", "for 100000 epochs")
 
 
+def test_a_layer_without_weights_is_pointed_out(prune: Prune) -> None:
+    line = "    sparsity: ‖net.weights‖₀ ≤ κ\n"
+    assert line in TINY
+    prune.write("tiny.prune", TINY.replace(line, '    none:     ‖net["fc2"].weights‖₀ ≤ 0\n'))
+    text = prune("run", "tiny.prune", "--out", "text")
+    assert (text.returncode, text.stdout.count("warning: `fc2` has no weight left")) == (0, 1)
+    assert "`fc2` has no weight left" in (prune.folder / "text" / "report.md").read_text(encoding="utf-8")
+    data = prune("run", "tiny.prune", "--out", "data", "--format", "json")
+    assert documents.Run.model_validate_json(data.stdout).emptied_layers == ["fc2"]
+
+
 def test_a_run_says_what_it_did(done: Done) -> None:
     assert done.process.returncode == 0, done.process.stderr
     found = documents.Run.model_validate_json(done.process.stdout)

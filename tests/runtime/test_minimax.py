@@ -138,6 +138,7 @@ def test_the_levels_arrive_and_next_to_nothing_is_left_to_cut(optimizer: str) ->
     assert end["cuts"]["sparsity"] < 0.1
     assert end["loss"] < 0.6
     duals = [e["levels"] for e in ran.stages("epoch") if e["stage"] == "solve"]
+    assert all("s" not in e["levels"] for e in ran.stages("epoch") if e["stage"] != "solve"), "nothing is played there"
     assert all(0 < v < 1e6 for d in duals for v in (*d["y"], *d["z"].values()))
     assert set(duals[0]["z"]) == {"sparsity"}
 

@@ -192,6 +192,34 @@ def test_a_network_that_runs_step_by_step() -> None:
     assert set(got.by_tensor) == {"fc2.weight"}
 
 
+def test_whole_numbers_of_an_image_are_no_spikes_however_they_are_repeated() -> None:
+    torch.manual_seed(6)
+    net, x = Net(nn.Linear(6, 9), neuron.LIFNode(), nn.Linear(9, 4), rate=torch.ones(())), torch.randint(0, 256, (N, 6))
+    viewed = counted(net, x.float())
+
+    class Copied(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            functional.reset_net(self)
+            return nn.Sequential(*self.stages)(x.repeat(T, 1, 1)).mean(0)
+
+    copied = counted(Copied(*net.stages), x.float())
+    assert set(viewed.by_tensor) == set(copied.by_tensor) == {"stages.2.weight"}
+    assert copied.synops.tolist() == viewed.synops.tolist()
+    assert copied.macs == viewed.macs == T * 54
+
+
+@pytest.mark.parametrize("named", [("input", "weight"), ("weight",), ()])
+def test_arguments_may_be_named(named: tuple[str, ...]) -> None:
+    weight, x = nn.Parameter(torch.ones(4, 3)), torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+
+    class Called(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            given = {"input": x + 0.0, "weight": weight}
+            return F.linear(*(v for k, v in given.items() if k not in named), **{k: given[k] for k in named})
+
+    assert count(Called(), x, {"weight": weight}, 1).synops.tolist() == [8.0, 4.0]
+
+
 def test_no_sample_costs_more_than_what_is_stated() -> None:
     for make, shape in ((mlp, (6,)), (conv, (2, 6, 5))):
         net = make()

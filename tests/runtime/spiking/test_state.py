@@ -121,6 +121,13 @@ def test_the_generators_are_put_back_after_a_failure() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_parts_of_a_network_keep_their_names() -> None:
+    net = seeded(Drawn)
+    net.generators = nn.Linear(2, 2)
+    at_rest(net)(torch.rand(3, 6))
+    assert isinstance(net.generators, nn.Linear)
+
+
 @pytest.mark.parametrize(("make", "uses"), [(StepByStep, STEPS), (Sequences, STEPS), (Drawn, STEPS)])
 def test_time_steps_are_traced(make: Callable[[], nn.Module], uses: int) -> None:
     table = trace(seeded(make), (6,), model_text="own()")
