@@ -39,10 +39,10 @@ def test_every_method_compiles(name: str) -> None:
 
 def test_the_budget_of_epochs_is_equal() -> None:
     network = NETWORKS["snn_mlp"]
-    assert "for 7 epochs" in stages(network, "gda")
-    assert "lc(steps = 7)" in stages(network, "lc")
+    assert "for 6 epochs" in stages(network, "gda")
+    assert "lc(steps = 6)" in stages(network, "lc")
     assert "for 1 epochs" in stages(network, "lc")
-    assert all("for 3 epochs" in stages(network, m) for m in ("gda", "gda sequential", "ista lats", "lc"))
+    assert all("for 4 epochs" in stages(network, m) for m in ("gda", "gda sequential", "ista lats", "lc"))
     assert network.magnitude.epochs == 10
     assert cosine(0, 0.0) == pytest.approx(2e-3)
     assert cosine(9, 1.0) == pytest.approx(1e-6)
