@@ -119,7 +119,7 @@ class Units:
         """Units that are removed together, pair by pair."""
         differ = (a > DATA) & (b > DATA) & (a != b)
         if differ.any():
-            pairs = ((a[differ] << 32) + b[differ]).unique()  # type: ignore[no-untyped-call]
+            pairs = ((a[differ] << 32) + b[differ]).unique()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self.joins.append(torch.stack([pairs >> 32, pairs & (1 << 32) - 1]))
 
     def together(self, operands: list[Marks], shape: Sequence[int], op: str) -> Tensor:
