@@ -13,8 +13,8 @@
 
 ‖W‖²_{⌈s⌉,2}, the sum of the ⌈s⌉ smallest squares, is 0 if and only if ⌈s⌉ entries are 0: ‖W‖₀ ≤ k as a difference of
 two convex functions. Its derivative in s, straight through the rounding, is the next square. Every residual is free of
-units, every move of s, y and z is relative, and their rates are those that fit into the stage: one default serves
-networks of any size.
+units, every move of s, y and z is relative, and their rates are those that fit into the stage. The size of the
+network is in none of them.
 
 Resource Constrained Model Compression via Minimax Optimization for Spiking Neural Networks, arXiv 2308.04672.
 """

@@ -12,7 +12,7 @@ from prunelang.compiler.shapes import Channels, ShapeTable, Slice
 
 
 def _conv(inputs: int, outputs: int, **more: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1, **more)  # type: ignore[arg-type]
+    return nn.Conv2d(inputs, outputs, 3, padding=1, **more)  # type: ignore[arg-type]  # options by name
 
 
 class Forward(nn.Module):

@@ -152,7 +152,7 @@ def test_counts_and_patterns_inside_the_channels_that_stay() -> None:
         if len(others) > 1:
             continue
         feasible = [m for m in choices(table) if all(holds(b, m, {}) for b in bounds)]
-        best = max(best_count(values, m, kernels, others[0].upper) for m in feasible)  # type: ignore[union-attr]
+        best = max(best_count(values, m, kernels, others[0].upper) for m in feasible)  # type: ignore[union-attr]  # counts
         found = energy(values, masks)
         assert best - outcome.gap * (1 + 1e-9) - 1e-9 <= found <= best * (1 + 1e-9)
 
