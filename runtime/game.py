@@ -320,20 +320,23 @@ class Game:
         for x in (self.y, self.z, *(self.past or ())):
             x.zero_()
         self.select()
-        self.phi = self._scales()
         self.weight = self.n / self.n.sum()
 
-    def _scales(self) -> Tensor:
-        """``φ_l = rms/rms_l`` of the items as they are now: levels differ in scale, and less in what a scale is worth.
+    def scales(self) -> Tensor:
+        """``φ_l = Σ_j K_j / (L·K_l)`` with K_l the energy of what level l keeps: levels are compared by the share of
+        what they hold, whatever their scale, and the last items of a level cost a great deal.
 
-        rms is that of all entries, or the mean over groups; φ = 1 for a level in which everything is 0.
+        This is the score of LAMP (Lee et al., Layer-Adaptive Sparsity for the Magnitude-based Pruning, ICLR 2021).
+        Normalisation makes a layer's scale meaningless, and weights that are pulled down behind it lose nothing: with
+        any fixed scale such a layer would give away all its items. φ = 1 for a level in which everything is 0.
         """
-        whole, groups = self.selection[2], self.s.new_tensor([float(isinstance(x, Members)) for x in self.levels])
-        own, entries = (whole / self.n).sqrt(), 1.0 - groups
-        of_entries = ((whole * entries).sum() / (self.n * entries).sum().clamp_min(1.0)).sqrt()
-        of_groups = (own * groups).sum() / groups.sum().clamp_min(1.0)
-        scale = of_groups * groups + of_entries * entries
-        return torch.where(whole > 0.0, scale / own.clamp_min(TINY), 1.0)
+        kept = self._held()
+        return torch.where(kept > TINY, kept.sum() / (len(kept) * kept), 1.0)
+
+    def _held(self) -> Tensor:
+        """K, the energy of what each level keeps."""
+        _, below, whole, _ = self.selection
+        return (whole - below).maximum(whole / self.n * FAINT).clamp_min(TINY)
 
     def settle(self, resources: Sequence[Resource]) -> None:
         """The coefficients and bounds from now on."""
@@ -397,12 +400,13 @@ class Game:
         and z by ``(R(n − s) − B(p))/D`` over what s will answer.
         """
         eta, (after, below, whole, last) = self.paced.means(), self.selection
-        faint = whole / self.n * FAINT
-        high, low = after.maximum(faint).mul_(self.phi), last.maximum(faint).mul_(self.phi)
-        width = saddle.spread(self.s, self.n, after, below, whole, rates.pace, rates.spare)
+        faint, phi = whole / self.n * FAINT, self.scales()
+        high, low = after.maximum(faint).mul_(phi), last.maximum(faint).mul_(phi)
+        width = saddle.spread(self.s, self.n, after, below, whole, rates.pace, rates.spare) * self.n
+        width = width / (1.0 + width * after.maximum(faint) / self._held())  # φ goes up with τ′ as items go
         first = rates.first / (2.0 * eta)
         mean = self.weight.matmul  # ȳ
-        move_s = saddle.Move(width * self.n * (2.0 * rates.s), 0.0, self.top)
+        move_s = saddle.Move(width * (2.0 * rates.s), 0.0, self.top)
         move_y = saddle.Move(rates.y, first, first * (rates.last / rates.first), mirror=True)
         move_y.clip_(self.y)
         move_z = saddle.Move(rates.z, *self._price_bounds(mean(self.y) * low, mean(self.y) * high), mirror=True)

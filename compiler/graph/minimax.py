@@ -198,7 +198,7 @@ class Allocate(Step):
     ``P_l = Σ_r z_r ∂R_r/∂k_l / D_r`` where that is above; with τ_l in place of τ′_l where P_l is below; no move between
     them. d_l is the share of the items that ln τ′_l passes by per unit, which the selection tells; at least `pace` of
     what stays, so that no level is stuck in a gap, where `spare` of the items counts as staying. Energies are compared
-    in units of each level's own root mean square, φ_l = rms/rms_l as the stage starts: the multiplier is φ y.
+    as shares of what their level holds, φ_l = Σ_j K_j/(L·K_l) with K the energy of what is kept: the multiplier is φ y.
     """
 
     levels: str

@@ -249,7 +249,7 @@ class Still:
 
     def importance(self) -> list[np.ndarray]:
         """What the items of each level cost the Lagrangian: φ y w², ascending."""
-        factors = (self.game.phi * self.game.y).tolist()
+        factors = (self.game.scales() * self.game.y).tolist()
         return [np.sort((w.square() * f).numpy()) for w, f in zip(self.weights, factors, strict=True)]
 
     def program(self) -> tuple[float, np.ndarray]:
