@@ -11,6 +11,7 @@ from prunelang.compiler.problem import (
     Constraint,
     Count,
     Entries,
+    FactorCost,
     Function,
     GroupCount,
     Interval,
@@ -40,6 +41,8 @@ def family(function: Function) -> str:
             return f"{name} from start"  # of w − start(w): another ball than that of w
         case Structural(name=name) | VectorNorm(name=name) | MatrixFunction(name=name) | Measured(name=name):
             return name
+        case FactorCost():
+            return "factor cost"  # whatever it counts: the ranks decide it
         case Entries():
             return "entries"
         case Affine():

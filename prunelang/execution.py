@@ -19,7 +19,7 @@ from torch import nn
 
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
-from prunelang.compiler.graph import Graph, listing, to_json
+from prunelang.compiler.graph import Factors, Graph, listing, to_json
 from prunelang.compiler.graph.calibration import SPLIT as CALIBRATION
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
@@ -39,11 +39,14 @@ from prunelang.runtime.certificate import (
     Measurement,
     Reported,
     certify,
+    read_if_there,
     stored_from,
 )
 from prunelang.runtime.data import Batches, Dataset
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
+from prunelang.runtime.factor_files import save_factors
+from prunelang.runtime.factors import FACTORS
 from prunelang.runtime.files import read, write_text
 from prunelang.runtime.floors import SHARES, judge, statement
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
@@ -239,9 +242,18 @@ class Session:
         arrays = {name: t.detach().cpu().numpy() for name, t in machine.tensors.items() if name in stored}
         (out / SUPPORT).unlink(missing_ok=True)
         save_weights(out / WEIGHTS, arrays, self.plan.table)
+        self._save_factors(out, machine)
         if any(_speaks_of_positions(c) for c in self.plan.problem.constraints) and "m" in machine.values:
             kept = dict(zip(machine.names("m"), machine.values["m"], strict=True))
             save_support(out / SUPPORT, {n: k.cpu().numpy() for n, k in kept.items()}, self.plan.table)
+
+    def _save_factors(self, out: Path, machine: Machine) -> None:
+        """What composed tensors are made of, if the network is that: not after a stop while it was trained as it is."""
+        (out / FACTORS).unlink(missing_ok=True)
+        made_of = [s.compositions for s in self.graph.state if isinstance(s, Factors)]
+        if machine.composed and made_of:
+            arrays = {name: t.detach().cpu().numpy() for name, t in machine.factors.items()}
+            save_factors(out / FACTORS, arrays, made_of[0], self.plan.table)
 
     def conclude(self, out: Path, machine: Machine) -> Certificate:
         """The certificate of what was saved: the file is read back before anything is measured."""
@@ -373,7 +385,8 @@ class Known:
 
     def recounted(self, function: Function) -> str | int | None:
         """A structural function of the saved file."""
-        stored = stored_from(read(self.out / WEIGHTS), None, self.plan.table, self.out / WEIGHTS, None)
+        weights, factors = self.out / WEIGHTS, self.out / FACTORS
+        stored = stored_from(read(weights), None, self.plan.table, weights, None, read_if_there(factors), factors)
         outcome = recount(Constraint("report", function, Interval(upper=2**63)), stored)
         return None if outcome.value is None else shown(outcome.value.middle)
 

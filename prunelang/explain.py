@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.description import explained as description_lines
 from prunelang.compiler.description import penalty_form
+from prunelang.compiler.factor_words import explained as factor_lines
 from prunelang.compiler.options import Options
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Measured, Problem, Term, tensors_of
@@ -44,13 +45,18 @@ def explain_json(program: Program, stage: str = "all") -> dict[str, Any]:
     """The same stages as data: budgets, proofs, the stages of the run, the graph."""
     parts: dict[str, Callable[[], Any]] = {
         "spec": lambda: _spec(program),
-        "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program.plan)},
+        "problem": lambda: _problem_json(program.plan),
         "proofs": lambda: [{"label": p.label, "verdict": p.verdict, "text": str(p)} for p in _proved(program)],
         "solver": lambda: [_stage_json(s, forward(program.plan.problem)) for s in program.plan.stages],
         "graph": lambda: _graph_json(program),
     }
     chosen = tuple(parts) if stage == "all" else (stage,)
     return {"format_version": FORMAT_VERSION, "file": program.plan.source.name} | {s: parts[s]() for s in chosen}
+
+
+def _problem_json(plan: Plan) -> dict[str, Any]:
+    made_of = [dict(zip(("label", "tensors", "text"), row, strict=True)) for row in factor_lines(plan)]
+    return {"model": plan.model.text, "budgets": budgets_json(plan)} | ({"made_of": made_of} if made_of else {})
 
 
 def is_code(subject: str) -> bool:
@@ -95,6 +101,8 @@ def _problem(program: Program) -> str:
         matched = [(c.label, tensors_of(c.function)) for c in constraints]
         rows = [(label, counted(len(names), "tensor"), _some(names)) for label, names in matched if names]
         lines += ["matched", columns(rows)] if rows else []
+    made_of = [row for row in factor_lines(plan) if any(row)]
+    lines += ["made of", columns(made_of)] if made_of else []
     if plan.problem.frozen:
         lines.append("frozen  " + ", ".join(sorted(plan.problem.frozen)))
     return "\n".join(lines) + "\n"

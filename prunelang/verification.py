@@ -18,8 +18,10 @@ from prunelang.dsl.numbers import grouped
 from prunelang.dsl.parser import parse as parse_spec
 from prunelang.dsl.spans import Source
 from prunelang.report import FORMAT_VERSION
-from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC, WEIGHTS, Certificate, parse
+from prunelang.runtime.certificate import CERTIFICATE, FACTORS, SHAPES, SPEC, WEIGHTS, Certificate, parse
 from prunelang.runtime.export import Target, export
+from prunelang.runtime.factor_files import load_factors
+from prunelang.runtime.factors import NO_FACTORS
 from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256
 from prunelang.runtime.verify import Verification, verify_run, verify_weights
 
@@ -105,7 +107,13 @@ def export_directory(run: Path, format: Target = "best", out: Path | None = None
     target = out if out is not None else run / name
     if target.resolve() == weights.resolve():
         raise FileProblem("P511", f"{target} holds the certified weights", "Give another name with -o.")
-    done = export(weights, table, target, format, bits)
+    factors = NO_FACTORS
+    if certificate.factors_hash is not None:
+        if sha256(run / FACTORS) != certificate.factors_hash:
+            said = f"{run / FACTORS} is not the file that was certified"
+            raise FileProblem("P517", said, f"`prune verify {run}` says more.")
+        factors = load_factors(run / FACTORS, table)
+    done = export(weights, table, target, format, bits, factors)
     kernels = {t.name: done.formats[t.name] for t in table.tensors if t.role == "weight"}
     return Written(done.path, done.bytes, weights.stat().st_size, kernels, done.rounding, done.entropy)
 

@@ -19,12 +19,14 @@ from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.runtime.certificate import (
     CERTIFICATE,
+    FACTORS,
     SHAPES,
     SPEC,
     SUPPORT,
     WEIGHTS,
     Certificate,
     parse,
+    read_if_there,
     status_of,
     stored_from,
 )
@@ -38,7 +40,7 @@ from prunelang.runtime.stored import Stored
 
 Verdict: TypeAlias = Literal["ok", "fail", "measured", "unverified"]
 ProblemOf: TypeAlias = Callable[[str, ShapeTable], Problem]
-GAP = re.compile(r"exact|gap ≤ ([0-9./]{1,99})")
+GAP = re.compile(r"exact|approximate|gap ≤ ([0-9./]{1,99})")
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,15 @@ def verify_weights(
     table: ShapeTable,
     *,
     support: Path | None = None,
+    factors: Path | None = None,
     bases: Mapping[str, Fraction] | None = None,
 ) -> Verification:
-    """Check a weights file, with its kept positions if it has any, against a compiled problem."""
+    """Check a weights file, with its kept positions and factors if it has any, against a compiled problem."""
     try:
         kept = None if support is None else read(support)
-        stored = replace(stored_from(read(weights), kept, table, weights, support), frozen=problem.frozen)
+        made_of = None if factors is None else read(factors)
+        stored = stored_from(read(weights), kept, table, weights, support, made_of, factors or Path(FACTORS))
+        stored = replace(stored, frozen=problem.frozen)
     except FileProblem as found:
         return Verification((Finding("fail", found.message),))
     findings = [Finding("ok", f"{weights.name} holds the tensors of {table.model}, all finite")]
@@ -114,13 +119,14 @@ def verify_weights(
 
 def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator[Finding]:
     spec, weights = read(run / SPEC), read(run / WEIGHTS)
-    support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
+    support, factors = read_if_there(run / SUPPORT), read_if_there(run / FACTORS)
     table = _table(run / SHAPES)
     hashes = (
         (SPEC, digest(spec), certificate.spec_hash),
         (SHAPES, table.digest, certificate.shapes_hash),
         (WEIGHTS, digest(weights), certificate.weights_hash),
         (SUPPORT, None if support is None else digest(support), certificate.support_hash),
+        (FACTORS, None if factors is None else digest(factors), certificate.factors_hash),
     )
     for name, own, stated in hashes:
         if own != stated:
@@ -129,7 +135,7 @@ def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator
             yield Finding("ok", f"{name} is the file that was certified")
     if table.digest != certificate.shapes_hash:
         return  # of another network, or damaged: nothing can be read by it
-    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT)
+    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT, factors, run / FACTORS)
     text = decode(spec, run / SPEC)
     try:
         problem = problem_of(text, table)
@@ -208,7 +214,7 @@ def _given(line: Line) -> Given:
     if line.projection is not None:
         gap = GAP.fullmatch(line.projection)
         if gap is None or (gap[1] and number(int(gap[1]) if gap[1].isdecimal() else gap[1]) <= 0):
-            raise ValueError(f"it states the projection {line.projection!r}, neither exact nor a gap")
+            raise ValueError(f"it states the projection {line.projection!r}, neither exact nor approximate nor a gap")
     return Given(measured, None if line.base is None else number(line.base), price, line.projection)
 
 

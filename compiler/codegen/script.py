@@ -19,7 +19,7 @@ from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emi
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
 from prunelang.compiler.codegen.writer import WIDTH, Writer
-from prunelang.compiler.graph import Graph, Hit, Project, Rest, Weights, walk
+from prunelang.compiler.graph import Factor, Graph, Hit, Project, Reproject, Rest, Weights, walk
 from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
 from prunelang.compiler.problem import Interval, Measured
@@ -164,7 +164,7 @@ class _Script:
             if node.name in p.used:
                 emit_state(node, p)
         for step in walk(self.graph.program):
-            if isinstance(step, Project | Hit):
+            if isinstance(step, Project | Hit | Factor | Reproject):
                 feasible.declare(step, step.onto, p)
         w.line("torch.set_flush_denormal(True)  # weights that shrink step by step get there, and it is slow")
         w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")

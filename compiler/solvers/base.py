@@ -52,6 +52,7 @@ class Solver(Options, ABC):
     kind: ClassVar[Literal["solver", "optimizer"]] = "solver"
     outer: ClassVar[bool] = False  # has outer iterations, hence the clock k
     sparsifies: ClassVar[bool] = False  # ends sparse without any constraint or penalty
+    descends: ClassVar[bool] = True  # trains batch by batch with an optimizer, for a length of time
     drives: ClassVar[bool] = False  # follows a budget of what is measured, by a count with numbers that change
     shrinks: ClassVar[bool] = False  # a penalty makes weights small and removes none: that is for a later `prune`
     constraints: ClassVar[frozenset[Pair]]  # (function, set) pairs that it takes natively; bridges add to them

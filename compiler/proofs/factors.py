@@ -1,0 +1,203 @@
+"""Proofs about budgets over factored tensors: what they cost at the smallest and at the largest ranks.
+
+Costs grow with every rank and count, so that the corners of their box bound them exactly. P310 where the smallest
+sizes cost too much, P241 where rank 1 everywhere does, P240 where a bound on ranks saves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+from prunelang.compiler.compositions import Made, agreed, largest, order, smallest
+from prunelang.compiler.forms import Composition, Form, LowRank, TensorTrain
+from prunelang.compiler.problem import Constraint, FactorCost, FactorTerm, Interval, MatrixFunction, Problem
+from prunelang.compiler.proofs import words
+from prunelang.compiler.proofs.conflicts import Change, Evidence
+from prunelang.compiler.proofs.lines import Line
+from prunelang.compiler.shapes import ShapeTable
+from prunelang.compiler.trains import break_even, full_ranks, parameters
+from prunelang.dsl.diagnostics import Diagnostic, Label
+
+
+def settled(lines: Iterable[Line], table: ShapeTable) -> list[Line]:
+    """The lines with the ends of factor costs: below at the smallest sizes, above at the largest."""
+    found = list(lines)
+    made_of = owners(agreed((x.constraint for x in found), table))
+    return [_ends(x, made_of, table) if isinstance(x.constraint.function, FactorCost) else x for x in found]
+
+
+def owners(made: Iterable[Made]) -> dict[str, Made]:
+    return {t: m for m in made for t in m.composition.tensors}
+
+
+def _ends(line: Line, made_of: Mapping[str, Made], table: ShapeTable) -> Line:
+    f = line.constraint.function
+    assert isinstance(f, FactorCost)
+    ends = line.constraint.set
+    return replace(
+        line,
+        low=ends.lower if isinstance(ends, Interval) else None,
+        high=ends.upper if isinstance(ends, Interval) else None,
+        below_constant=f.constant + sum(_least(e, made_of) for e in f.entries),
+        above_constant=f.constant + sum(_most(e, made_of, table) for e in f.entries),
+    )
+
+
+def _least(e: FactorTerm, made_of: Mapping[str, Made]) -> int:
+    return e.value((0,)) if e.form < 0 else e.value(smallest(made_of[e.tensor].composition.forms[e.form]))
+
+
+def _most(e: FactorTerm, made_of: Mapping[str, Made], table: ShapeTable) -> int:
+    tensor = table.tensor[e.tensor]
+    if e.form < 0:
+        return e.value((tensor.size,))
+    return e.value(largest(made_of[e.tensor].composition.forms[e.form], tensor.shape, tensor.size))
+
+
+# ── bounds that cannot hold ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
+    """P310 for a budget that the smallest ranks break, with the lines that ask for factors that cost something."""
+    f, least = line.constraint.function, line.below_constant
+    if not isinstance(f, FactorCost) or line.high is None or least is None or least <= line.high:
+        return None
+    made_of = owners(agreed((x.constraint for x in evidence.lines), evidence.table))
+    paid = [(e, _least(e, made_of)) for e in f.entries]
+    lines = _asking([made_of[e.tensor] for e, cost in paid if cost and e.form >= 0], line.constraint)
+    text, data = words.change(Change(line.index, "≤", least), line, line.constraint.dense)
+    total = _sum([(e, v) for e, v in paid if v], f.constant, made_of)
+    result = f"{total} = {words.number(least)}" if "+" in total else total
+    proof = f"{f.name} ≥ {result} > {words.amount(line.high, f.unit)} even at the smallest ranks"
+    together = f"{words.listed([line.label, *(c.label for c in lines)])} cannot hold together"
+    return Diagnostic(
+        code="P310",
+        severity="error",
+        message=together if lines else f"`{line.label}` cannot hold",
+        span=line.constraint.span,
+        label=words.asked(line, line.constraint.dense),
+        secondary=tuple(Label(span, c.text) for span, c in {c.span: c for c in lines}.items()),
+        notes=(f"proof: {proof}", *_dense_parts(f, line)),
+        hint=f"the smallest change that helps: {text}",
+        conflict=(line.label, *(c.label for c in lines)),
+        certificate={"function": f.name, "lhs_min": least, "rhs": line.high, "unit": f.unit},
+        relaxations=(data,),
+    )
+
+
+def _dense_parts(f: FactorCost, line: Line) -> tuple[str, ...]:
+    """Why nothing helps where what is not factored costs too much alone."""
+    if line.high is None or f.constant <= line.high:
+        return ()
+    return ("what no line makes of factors stays as it is: say `low_rank()`, `tt()` or `sparse()` for more tensors",)
+
+
+def _asking(made: Iterable[Made], budget: Constraint) -> list[Constraint]:
+    found = {c.label: c for m in made for c in m.constraints}
+    return [c for c in found.values() if c.label != budget.label]
+
+
+def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, made_of: Mapping[str, Made]) -> str:
+    """``84 (fc1, rank 1) + 410 (all else)``."""
+    parts = [f"{words.number(v)} ({words.tensor(e.tensor)}{_at(e, made_of)})" for e, v in paid]
+    if len(parts) > 6:
+        rest = sum(v for _, v in paid[3:])
+        parts = [*parts[:3], f"{words.number(rest)} ({len(paid) - 3} more tensors)"]
+    return " + ".join([*parts, f"{words.number(constant)} (all else)"])
+
+
+def _at(e: FactorTerm, made_of: Mapping[str, Made]) -> str:
+    form = made_of[e.tensor].composition.forms[e.form] if e.form >= 0 else None
+    return f", rank {smallest(form)[0]}" if isinstance(form, LowRank | TensorTrain) else ""
+
+
+def cuts_off(line: Line, evidence: Evidence) -> Diagnostic | None:
+    """P241 for a budget that cannot pay rank 1 in every matrix of low rank: some of them become zero."""
+    f = line.constraint.function
+    if not isinstance(f, FactorCost) or line.high is None or line.below_constant is None:
+        return None
+    made_of = owners(agreed((x.constraint for x in evidence.lines), evidence.table))
+    alone = [e for e in f.entries if e.form >= 0 and _needs_rank(made_of[e.tensor].composition)]
+    value = line.below_constant + sum(e.value((1,)) for e in alone)
+    if not alone or value <= line.high:
+        return None
+    return Diagnostic(
+        code="P241",
+        severity="warning",
+        message=f"`{line.label}` leaves a matrix without rank: nothing passes through its layer",
+        span=line.constraint.span,
+        label=words.asked(line, line.constraint.dense),
+        notes=(f"with rank 1 everywhere {f.name} = {words.number(value)} > {words.amount(line.high, f.unit)}",),
+        hint=f"the smallest bound that leaves rank 1 everywhere: ≤ {words.amount(value, f.unit)}",
+    )
+
+
+def _needs_rank(c: Composition) -> bool:
+    """Whether nothing but its rank makes it differ from zero, and the rank may be positive."""
+    return len(c.forms) == 1 and isinstance(c.forms[0], LowRank) and c.forms[0].rank != 0
+
+
+# ── bounds that save nothing ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def dear(problem: Problem, table: ShapeTable) -> dict[int, Diagnostic]:
+    """P240 by the index of the line: bounds on ranks at which factors cost more than the dense tensor."""
+    counted = [c.function for c in problem.constraints if isinstance(c.set, Interval) and c.set.upper is not None]
+    costs = [f for f in (*counted, *(t.function for t in problem.objective.terms)) if isinstance(f, FactorCost)]
+    budgeted = {e.tensor for f in costs for e in f.entries}
+    place = {c.label: i for i, c in enumerate(problem.constraints)}
+    found: dict[int, Diagnostic] = {}
+    for m in agreed(problem.constraints, table):
+        note = None if not budgeted.isdisjoint(m.composition.tensors) else _dear(m, table)
+        if note is not None:
+            found[place[m.constraints[0].label]] = note
+    return found
+
+
+def _whole(form: Form, shape: tuple[int, ...]) -> bool:
+    """Whether every tensor of the shape is of this form."""
+    match form:
+        case LowRank(int(r)):
+            return r >= min(shape[0], prod(shape[1:]))
+        case TensorTrain(modes, tuple(ranks)):
+            return ranks == full_ranks(modes)
+    return False
+
+
+def _dear(m: Made, table: ShapeTable) -> Diagnostic | None:
+    (form, *more), shape = m.composition.forms, m.composition.shapes[0]
+    rows, columns = shape[0], prod(shape[1:])
+    groups = max((x.groups for x in table.layers if table.tensor[x.weight].name == m.composition.tensors[0]), default=1)
+    match form:
+        case LowRank(int(r)) if not more:
+            stored, macs = r * (rows + columns), r * (rows + groups * columns)
+            even = rows * columns // (rows + columns), rows * columns // (rows + groups * columns)
+            rank = f"rank {r}"
+        case TensorTrain(modes, tuple(ranks)) if not more:
+            stored, macs = parameters(modes, ranks), groups * order(form).macs(ranks)
+            both = break_even(modes)
+            even = both.parameters, both.macs if groups == 1 else 0
+            rank = f"rank {ranks[0]}" if len(set(ranks)) == 1 else f"ranks {list(ranks)}"
+        case _:
+            return None
+    dense = rows * columns
+    whole = isinstance(m.constraints[0].function, MatrixFunction) and _whole(form, shape)  # said to never bind
+    if whole or (stored <= dense and macs <= dense):
+        return None
+    both_more = stored > dense and macs > dense
+    what = "stores and computes more" if both_more else "stores more" if stored > dense else "computes more"
+    c = m.constraints[0]
+    return Diagnostic(
+        code="P240",
+        severity="note",
+        message=f"`{c.label}` {what} than the dense tensor",
+        span=c.span,
+        notes=(
+            f"at {rank} it stores {words.number(stored)} numbers, the dense {rows} × {columns} matrix "
+            f"{words.number(dense)}",
+            f"it takes {words.number(macs)} multiply-adds where the dense matrix takes {words.number(dense)}",
+        ),
+        hint=f"it breaks even at rank {even[0]} in numbers stored and at rank {even[1]} in multiply-adds",
+    )
