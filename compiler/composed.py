@@ -147,8 +147,9 @@ def _groups(
     for _, budget in budgets:
         own = sorted({group[at[t]] for t in tensors_of(budget.cost)})
         group = [own[0] if g in own else g for g in group]
-    joined = {g: ([m for m, k in zip(found, group, strict=True) if k == g], []) for g in sorted(set(group))}
-    out: dict[int, tuple[list[Made], list[tuple[Constraint, Budget]]]] = dict(joined)
+    out: dict[int, tuple[list[Made], list[tuple[Constraint, Budget]]]] = {g: ([], []) for g in sorted(set(group))}
+    for m, g in zip(found, group, strict=True):
+        out[g][0].append(m)
     for c, budget in budgets:
         names = tensors_of(budget.cost)
         if names:  # else nothing is left to choose under it
@@ -181,7 +182,6 @@ def _exactness(compositions: Sequence[Composition], budgets: Sequence[Budget]) -
     forms = [f for c in compositions for f in c.forms]
     if any(isinstance(f, TensorTrain) for f in forms) or any(len(c.forms) > 1 for c in compositions):
         return "approximate"
-    if not budgets or all(isinstance(f, LowRank) for f in forms) and len(budgets) == 1:
+    if not budgets or (all(isinstance(f, LowRank) for f in forms) and len(budgets) == 1):
         return "exact"
     return "gap"
-

@@ -2,7 +2,7 @@
 
     made(constraints, table)            every `Composition` that lines ask for, with these lines
     stored(function, compositions, …)   `params`, `macs` and `flops` as a `FactorCost` where they count factors
-    smallest(composition), largest(…)   the sizes x of its forms between which ranks and counts are chosen
+    smallest(composition, i), largest(…)  the sizes x of its forms between which ranks and counts are chosen
 
 Costs in the sizes x of one form, for a matrix of m rows and n columns that is used u times a sample:
 
@@ -33,6 +33,8 @@ from prunelang.compiler.forms import (
     Nuclear,
     Sparse,
     TensorTrain,
+    even,
+    least,
 )
 from prunelang.compiler.problem import (
     Constraint,
@@ -189,24 +191,23 @@ def free(form: Form) -> bool:
     return False
 
 
-def smallest(form: Form) -> Sizes:
-    """The least sizes x that a form can be given: rank 0 and no entries, but rank 1 of a train."""
-    match form:
+def smallest(c: Composition, i: int) -> Sizes:
+    """The least sizes x that budgets can give to form i: see `forms.least`."""
+    match c.forms[i]:
         case TensorTrain(modes, _):
-            return (1,) * (len(modes) - 1)
+            return (least(c, i),) * (len(modes) - 1)
         case LowRank() | Sparse():
-            return (0,)
+            return (least(c, i),)
     return ()
 
 
 def largest(form: Form, shape: tuple[int, ...], size: int) -> Sizes:
-    """The greatest sizes x: those asked for, or those of the dense tensor."""
+    """The greatest sizes x: those asked for, or those at which budgets stop."""
     match form:
         case TensorTrain(modes, ranks):
             return full_ranks(modes) if ranks is None else ranks
         case LowRank(rank):
-            full = min(shape[0], prod(shape[1:]))
-            return (full if rank is None else rank,)
+            return (even(shape) if rank is None else rank,)
         case Sparse(count):
             return (size if count is None else min(count, size),)
     return ()

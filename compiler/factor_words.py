@@ -1,6 +1,6 @@
 """What tensors are made of, in words: lines for `explain`, and sets as a spec would write them.
 
-    first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12: 13 440 of 235 200 numbers …
+first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12: 13 440 of 235 200 numbers …
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, cast
 
 from prunelang.compiler.compositions import Made, agreed, order
-from prunelang.compiler.forms import Box, Codebook, Fixed, Form, LowRank, Modes, Nuclear, Sparse, TensorTrain
+from prunelang.compiler.forms import Box, Codebook, Fixed, Form, LowRank, Modes, Nuclear, Sparse, TensorTrain, even
 from prunelang.compiler.plan import Plan
 from prunelang.compiler.problem import Constraint, FactorCost, Interval, Named
 from prunelang.compiler.schedule import number
@@ -79,19 +79,22 @@ def _form(form: Form, shape: tuple[int, ...], by: list[str]) -> str:
     match form:
         case LowRank(rank):
             if rank is None:
-                return f"low rank, r(m + n) = {grouped(rows + columns)}·r numbers of {grouped(rows * columns)}, r{_by(by)}"
+                numbers = f"r(m + n) = {grouped(rows + columns)}·r numbers of {grouped(rows * columns)}"
+                return f"low rank, {numbers}, r ≤ {even(shape)} where it breaks even{_by(by)}"
             size = f"{grouped(rank * (rows + columns))} of {grouped(rows * columns)} numbers"
             return f"low rank, r ≤ {rank}{under}: {size}"
         case TensorTrain(modes, ranks):
             at = order(form)
             absorbed = f"cores absorbed in the order {', '.join(str(k + 1) for k in at.order)}"
             if ranks is None:
-                return f"tensor train {modes_text(modes)}, ranks{_by(by)}, {absorbed}"
+                return f"tensor train {modes_text(modes)}, ranks no dearer than the matrix{_by(by)}, {absorbed}"
             numbers = f"{grouped(evaluate(storage(modes), ranks))} of {grouped(rows * columns)} numbers"
             operations = f"{grouped(at.macs(ranks))} of {grouped(rows * columns)} multiply-adds a use"
-            return f"tensor train {modes_text(modes)}, ranks ≤ {_ranks(ranks)}{under}: {numbers}, {operations}, {absorbed}"
+            return (
+                f"tensor train {modes_text(modes)}, ranks ≤ {_ranks(ranks)}{under}: {numbers}, {operations}, {absorbed}"
+            )
         case Sparse(count):
-            return f"sparse, entries{_by(by)}" if count is None else f"sparse, {grouped(count)} entries at most{under}"
+            return f"sparse, entries{_by(by).removeprefix(',')}" if count is None else f"sparse, {grouped(count)} entries at most{under}"
         case Codebook(size):
             bits = max(1, (size - 1).bit_length())
             return f"codebook of {size} values, {bits} bit{'' if bits == 1 else 's'} a weight"
@@ -104,7 +107,7 @@ def _form(form: Form, shape: tuple[int, ...], by: list[str]) -> str:
 
 
 def _by(labels: list[str]) -> str:
-    return f" chosen by {', '.join(labels)}" if labels else ""
+    return f", chosen by {', '.join(labels)}" if labels else ""
 
 
 def _alternatives(m: Made) -> Iterator[str]:
@@ -138,4 +141,3 @@ def _asked(c: Constraint, i: int) -> Any:
     if isinstance(c.set, Interval):
         return None if c.set.upper is None else int(c.set.upper)
     return _set(c, i).get("r")
-

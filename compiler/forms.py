@@ -109,6 +109,35 @@ class Composition:
         return sum(prod(s) for s in self.shapes)
 
 
+# ── what budgets choose between ──────────────────────────────────────────────────────────────────────────────────
+
+
+def even(shape: tuple[int, ...]) -> int:
+    """⌊mn / (m + n)⌋, at least 1: the largest rank that stores no more numbers than the matrix, where a rank that is
+    left to budgets ends."""
+    m, n = shape[0], prod(shape[1:])
+    return max(1, m * n // max(1, m + n))
+
+
+def least(composition: Composition, i: int) -> int:
+    """The least rank, or number of entries, that budgets leave to form i.
+
+    1 for a matrix or a train: at rank 0 nothing would pass through its layer. Of a sum the first form has it, and none
+    where codes are part of it; a sparse form alone may lose all entries.
+    """
+    forms = composition.forms
+    if i > 0 or any(isinstance(f, Codebook | Fixed) for f in forms):
+        return 0
+    match forms[0]:
+        case LowRank(rank):
+            return 1 if rank is None else min(rank, 1)
+        case TensorTrain(ranks=ranks):
+            return 1 if ranks is None else min((1, *ranks))
+        case Sparse(count):
+            return 0 if len(forms) == 1 or len(composition.tensors) > 1 else 1 if count is None else min(count, 1)
+    return 0
+
+
 # ── as JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 WORDS: Final[Mapping[type[Any], str]] = {

@@ -107,7 +107,7 @@ def _watched(model: nn.Module, x: Tensor) -> tuple[list[Call], Tensor]:
             others.append((name, module))
 
     hooks = [
-        m.register_forward_hook(lambda module, given, made, name=name: note(name, module, given, made))  # type: ignore[misc]
+        m.register_forward_hook(lambda module, given, made, name=name: note(name, module, given, made))
         for name, m in model.named_modules()
         if not any(m.children())
     ]

@@ -156,6 +156,8 @@ class Cores(nn.Module):
             kernel.copy_(core.permute(missing + axes).reshape(kernel.shape))
 
     def forward(self, x: Tensor) -> Tensor:
+        if not all(self.ranks):  # a train without rank is zero, and torch cannot divide by its sizes
+            return x.new_zeros(x.numel() // self.inputs, prod(m for m, _ in self.modes))
         state = x.reshape(-1, *(n for _, n in self.modes))
         for k, (axes, sizes) in zip(self.order, self.steps, strict=True):
             kernel = self.get_parameter(f"G{k + 1}")
@@ -242,7 +244,7 @@ class TrainConv2d(_Convolved):
         h, w = self.positions(x)
         patches = F.unfold(x, self.kernel, self.dilation, 0, self.stride)  # N × (g · n) × positions
         samples = patches.reshape(len(x), g, -1, h * w).permute(0, 3, 1, 2)
-        y = self.train_of(samples).reshape(len(x), h * w, g, g, -1)  # of every group's patch: outputs by group
+        y: Tensor = self.train_of(samples).reshape(len(x), h * w, g, g, -1)  # of every group's patch: outputs by group
         own = y.diagonal(dim1=2, dim2=3).permute(0, 3, 2, 1)  # N × g × outputs of the group × positions
         out = own.reshape(len(x), self.outputs, h, w)
         return out if self.bias is None else out + self.bias[:, None, None]

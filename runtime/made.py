@@ -73,7 +73,9 @@ def _part(wanted: Set, composition: Composition, i: int, stored: Stored) -> tupl
     first, arrays = composition.tensors[0], stored.factors.arrays
     match wanted.name, form, arguments:
         case "low_rank", LowRank(), {**rest} if set(rest) <= {"r"}:
-            return "columns of its factors", _ranks(first, i, form, stored)[0], rest.get("r")
+            shape = composition.shapes[0]  # a rank that is left to budgets ends where it breaks even
+            most = rest.get("r", max(1, prod(shape) // (shape[0] + prod(shape[1:]))))
+            return "columns of its factors", _ranks(first, i, form, stored)[0], most
         case "tt", TensorTrain(), {"modes": modes, **rest} if set(rest) <= {"r"} and form.modes == _pairs(modes):
             return _train(_ranks(first, i, form, stored), rest.get("r"))
         case "codebook", Codebook(), {"k": int(k), **rest} if not rest:

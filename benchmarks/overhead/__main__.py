@@ -1,4 +1,4 @@
-"""Seconds per epoch of compiled `lc`, `ista` and `gda`, as ratios to a bare SGD loop on the same network, batches and machine.
+"""Seconds per epoch of compiled `lc`, `ista`, `gda`, as ratios to a bare SGD loop on the same network and batches.
 
     python -m benchmarks.overhead --json benchmarks/overhead/result.json
 

@@ -10,7 +10,7 @@ from typing import cast
 
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.binding import single
-from prunelang.compiler.checking.modes import Modes, modes_fit, train
+from prunelang.compiler.checking.modes import modes_fit, train
 from prunelang.compiler.checking.values import (
     Amount,
     Combination,
@@ -24,6 +24,7 @@ from prunelang.compiler.checking.values import (
     kind_of,
 )
 from prunelang.compiler.checking.world import World
+from prunelang.compiler.forms import Modes
 from prunelang.compiler.problem import Blocks, Count, Entries, Function, Interval, Kept, Named, NofM, Set
 from prunelang.dsl.spans import Span
 from prunelang.dsl.tree import Call, Expr, Membership
@@ -166,9 +167,7 @@ def _ranked(
     return Named(name, () if rank is None else (("r", rank),))
 
 
-def _train(
-    world: World, values: Mapping[str, object], rows: int, columns: int, span: Span, node: Expr
-) -> Set | None:
+def _train(world: World, values: Mapping[str, object], rows: int, columns: int, span: Span, node: Expr) -> Set | None:
     ranks, modes = cast("int | tuple[int, ...] | None", values["r"]), cast(Modes | None, values.get("modes"))
     where = next((a.value for a in node.arguments if a.name == "modes"), node) if isinstance(node, Call) else node
     if modes is not None and not modes_fit(world, where, modes, rows, columns):

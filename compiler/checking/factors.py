@@ -110,4 +110,3 @@ def _unchosen(world: World, c: Constraint, own: Composition) -> None:
         f"the {what} is left out here, and no budget chooses it",
         hint=f"write the {what}, or bound what it costs: {kinds}",
     )
-

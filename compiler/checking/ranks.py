@@ -30,7 +30,9 @@ def listed(world: World, body: Comparison, values: Sequence[Value], local: Local
     function = side.pieces[0].function if len(side.pieces) == 1 else None
     trained = isinstance(function, MatrixFunction) and function.name == "tt_rank"
     if not trained or side.constant is not None or side.pieces[0].weight != ONE:
-        world.report.error("P207", node.span, "only `tt_rank` is bounded by a list: one rank for each bond of its train")
+        world.report.error(
+            "P207", node.span, "only `tt_rank` is bounded by a list: one rank for each bond of its train"
+        )
         return None
     if (body.relations[0] == "≤") != first:
         world.report.error("P207", node.span, "a list of ranks is an upper bound", hint="write `tt_rank(…) ≤ […]`")

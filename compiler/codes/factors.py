@@ -1,4 +1,4 @@
-"""P236–P241: tensors that are made of factors."""
+"""P236–P240: tensors that are made of factors."""
 
 from __future__ import annotations
 
@@ -35,12 +35,5 @@ FACTORS = (
         "U and V of rank r store r(m + n) numbers where the matrix has mn; the cores of a train grow with the square "
         "of its ranks.",
         "Lower the rank to the one that the note gives, or keep the layer dense.",
-    ),
-    Code(
-        "P241",
-        "budget that leaves a matrix without rank",
-        "The bound is less than what rank 1 costs in every matrix of low rank that it counts.",
-        "Some matrix then has rank 0: it is zero, and nothing passes through its layer.",
-        "Raise the bound to the value that the warning gives, or factor fewer layers.",
     ),
 )

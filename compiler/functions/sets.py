@@ -85,7 +85,10 @@ SET_SIGNATURES = (
     ),
     _set(
         "tt",
-        (Parameter("r", "ranks", "largest rank, or one for each bond; left out: chosen by a budget", None, low=1), MODES),
+        (
+            Parameter("r", "ranks", "largest rank, or one for each bond; left out: chosen by a budget", None, low=1),
+            MODES,
+        ),
         "matrix",
         "Tensor trains of rank at most r, saved as their cores; modes left out are chosen for the fewest numbers.",
         "W = G₁ G₂ … G_d",

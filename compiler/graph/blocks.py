@@ -1,7 +1,7 @@
 """Block coordinate descent over a network split into its layers: activations of the whole data set are variables.
 
-    L = (1/n) [ ½‖V_N − Y‖² + Σ_i (γ_i/2)‖V_i − σ_i(U_i)‖² + (ρ_i/2)‖U_i − W_i V_{i−1} − b_i‖² ]
-        + Σ_{i compressed} (τ_i/2)‖W_i − Δ_i(Θ_i)‖²,      V_0 = X,  σ_i = ReLU for i < N,  σ_N = identity
+L = (1/n) [ ½‖V_N − Y‖² + Σ_i (γ_i/2)‖V_i − σ_i(U_i)‖² + (ρ_i/2)‖U_i − W_i V_{i−1} − b_i‖² ]
+    + Σ_{i compressed} (τ_i/2)‖W_i − Δ_i(Θ_i)‖²,      V_0 = X,  σ_i = ReLU for i < N,  σ_N = identity
 """
 
 from __future__ import annotations

@@ -95,12 +95,10 @@ def prove(problem: Problem, table: ShapeTable) -> Proofs:
     empty = {line.index: d for line in lines if (d := report.leaves_nothing(line, evidence)) is not None}
     cut = {line.index: d for line in lines if (d := report.cuts_off(line, evidence)) is not None}
     held = {line.index: d for line in lines if (d := report.stays_dense(line, evidence)) is not None}
-    ranks = {line.index: d for line in lines if (d := factors.cuts_off(line, evidence)) is not None}
     notes = [
         *_once(evidence.lines, empty),
         *_once(evidence.lines, cut),
         *_once(evidence.lines, held),
-        *_once(evidence.lines, ranks),
         *_once(evidence.lines, factors.dear(problem, table)),
         *(report.never_binds(x, evidence) for x in idle),
         *(report.can_bind(line, r, evidence) for line, r in room_left(ranges, lines, evidence)),

@@ -1,7 +1,7 @@
 """Proofs about budgets over factored tensors: what they cost at the smallest and at the largest ranks.
 
 Costs grow with every rank and count, so that the corners of their box bound them exactly. P310 where the smallest
-sizes cost too much, P241 where rank 1 everywhere does, P240 where a bound on ranks saves nothing.
+sizes cost too much, with rank 1 in every matrix, P240 where a bound on ranks saves nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from prunelang.compiler.compositions import Made, agreed, largest, order, smallest
-from prunelang.compiler.forms import Composition, Form, LowRank, TensorTrain
+from prunelang.compiler.forms import Form, LowRank, TensorTrain
 from prunelang.compiler.problem import Constraint, FactorCost, FactorTerm, Interval, MatrixFunction, Problem
 from prunelang.compiler.proofs import words
 from prunelang.compiler.proofs.conflicts import Change, Evidence
@@ -46,7 +46,7 @@ def _ends(line: Line, made_of: Mapping[str, Made], table: ShapeTable) -> Line:
 
 
 def _least(e: FactorTerm, made_of: Mapping[str, Made]) -> int:
-    return e.value((0,)) if e.form < 0 else e.value(smallest(made_of[e.tensor].composition.forms[e.form]))
+    return e.value((0,)) if e.form < 0 else e.value(smallest(made_of[e.tensor].composition, e.form))
 
 
 def _most(e: FactorTerm, made_of: Mapping[str, Made], table: ShapeTable) -> int:
@@ -109,34 +109,9 @@ def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, made_of: Mapping
 
 
 def _at(e: FactorTerm, made_of: Mapping[str, Made]) -> str:
-    form = made_of[e.tensor].composition.forms[e.form] if e.form >= 0 else None
-    return f", rank {smallest(form)[0]}" if isinstance(form, LowRank | TensorTrain) else ""
-
-
-def cuts_off(line: Line, evidence: Evidence) -> Diagnostic | None:
-    """P241 for a budget that cannot pay rank 1 in every matrix of low rank: some of them become zero."""
-    f = line.constraint.function
-    if not isinstance(f, FactorCost) or line.high is None or line.below_constant is None:
-        return None
-    made_of = owners(agreed((x.constraint for x in evidence.lines), evidence.table))
-    alone = [e for e in f.entries if e.form >= 0 and _needs_rank(made_of[e.tensor].composition)]
-    value = line.below_constant + sum(e.value((1,)) for e in alone)
-    if not alone or value <= line.high:
-        return None
-    return Diagnostic(
-        code="P241",
-        severity="warning",
-        message=f"`{line.label}` leaves a matrix without rank: nothing passes through its layer",
-        span=line.constraint.span,
-        label=words.asked(line, line.constraint.dense),
-        notes=(f"with rank 1 everywhere {f.name} = {words.number(value)} > {words.amount(line.high, f.unit)}",),
-        hint=f"the smallest bound that leaves rank 1 everywhere: ≤ {words.amount(value, f.unit)}",
-    )
-
-
-def _needs_rank(c: Composition) -> bool:
-    """Whether nothing but its rank makes it differ from zero, and the rank may be positive."""
-    return len(c.forms) == 1 and isinstance(c.forms[0], LowRank) and c.forms[0].rank != 0
+    c = made_of[e.tensor].composition if e.form >= 0 else None
+    ranked = c is not None and isinstance(c.forms[e.form], LowRank | TensorTrain)
+    return f", rank {smallest(c, e.form)[0]}" if c is not None and ranked else ""
 
 
 # ── bounds that save nothing ────────────────────────────────────────────────────────────────────────────────────────

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from prunelang.compiler.compositions import composition
-from prunelang.compiler.forms import LowRank, TensorTrain
 from prunelang.compiler.graph import (
     Activations,
     Block,
@@ -33,7 +31,7 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.graph.blocks import Store, Variable
 from prunelang.compiler.options import number, option
-from prunelang.compiler.problem import Constraint, Count, Kept, Measured, MatrixFunction, Named, Problem, Term
+from prunelang.compiler.problem import Constraint, Count, Measured, Named, Problem, Term
 from prunelang.compiler.schedule import SCHEDULES, Schedule, evaluate, is_constant
 from prunelang.compiler.solvers.base import Refusal, Solver
 from prunelang.dsl.diagnostics import Diagnostic, FixIt
@@ -67,7 +65,9 @@ class Bcd(Solver):
     steps: int = option("iterations: passes over the training samples and all blocks", 100, ge=1, le=100_000)
     gamma: Schedule = option("weight of ‖V − σ(U)‖²", number("1"), gt=0)
     rho: Schedule = option("weight of ‖U − W V − b‖²", number("1"), gt=0)
-    tau: Schedule = option("weight of ‖W − Δ(Θ)‖², times ρ and the mean square of the layer's inputs", number("1"), gt=0)
+    tau: Schedule = option(
+        "weight of ‖W − Δ(Θ)‖², times ρ and the mean square of the layer's inputs", number("1"), gt=0
+    )
     alpha: Schedule = option("proximal weight, times γ or ρ and the mean square of what it holds", number("0.1"), gt=0)
     start: Literal["random", "weights"] = option("of W: small and random, or the weights as they are", "random")
     store: Store = option("where the activations of all samples lie", "device")

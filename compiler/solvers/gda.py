@@ -82,7 +82,9 @@ class Gda(Solver):
         "Resource Constrained Model Compression via Minimax Optimization for Spiking Neural Networks, arXiv 2308.04672"
     )
     drives: ClassVar[bool] = True
-    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(pair for pair in TAKES - FACTORED if pair[0] not in BALLS)
+    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(
+        pair for pair in TAKES - FACTORED if pair[0] not in BALLS
+    )
     penalties: ClassVar[frozenset[str]] = frozenset({"count", "weighted count"})
 
     granularity: Granularity = option(

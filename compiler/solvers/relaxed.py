@@ -54,7 +54,9 @@ class AbstractWeighed(Solver):
     """Descent on the loss and α times a stand-in for ‖·‖₀: α as given, of the objective, or steered to a count."""
 
     shrinks: ClassVar[bool] = True
-    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(pair for pair in TAKES - FACTORED if pair[0] not in BALLS)
+    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(
+        pair for pair in TAKES - FACTORED if pair[0] not in BALLS
+    )
 
     usual_residue: ClassVar[float] = 0.05
 

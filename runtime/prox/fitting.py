@@ -13,7 +13,18 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Modes, Nuclear, Sparse, TensorTrain
+from prunelang.compiler.forms import (
+    Box,
+    Codebook,
+    Composition,
+    Fixed,
+    LowRank,
+    Modes,
+    Nuclear,
+    Sparse,
+    TensorTrain,
+    even,
+)
 from prunelang.runtime.prox import box, codebook, fixed
 from prunelang.runtime.prox.low_rank import spectrum
 from prunelang.runtime.prox.nuclear import project_nuclear_
@@ -55,7 +66,7 @@ def fit(
 
     match form:
         case LowRank(rank):
-            (r,) = sizes.get((first, i), (rank if rank is not None else min(matrix_of(targets[0]).shape),))
+            (r,) = sizes.get((first, i), (even(composition.shapes[0]) if rank is None else rank,))
             u, v = spectrum(matrix_of(targets[0]).to(dtype)).factors(r)
             factors = {name("U"): u.to(dtype), name("V"): v.to(dtype)}
         case TensorTrain(modes=modes, ranks=ranks):

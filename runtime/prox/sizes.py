@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunelang.compiler.forms import Composition, LowRank, Sparse, TensorTrain
+from prunelang.compiler.forms import Composition, LowRank, Modes, Sparse, TensorTrain, even, least
 from prunelang.compiler.problem import Budget, FactorCost, FactorTerm
 from prunelang.runtime.prox.codebook import ascending
 from prunelang.runtime.prox.fitting import matrix_of
@@ -110,26 +111,39 @@ class Costs:
 
 def options(composition: Composition, i: int, targets: Sequence[Tensor], dtype: torch.dtype) -> dict[Key, Options]:
     """What form i may be, for given targets (float64): one key, or one for each tensor of a sparse form."""
-    form, first = composition.forms[i], composition.tensors[0]
+    form, first, low = composition.forms[i], composition.tensors[0], least(composition, i)
     match form:
         case LowRank(rank):
             tails = spectrum(matrix_of(targets[0]).to(dtype)).tails.cpu().numpy()
-            tails = tails[: len(tails) if rank is None else rank + 1]
-            return {(first, i): Options(np.arange(len(tails))[:, None], tails, tails)}
+            return {(first, i): _counted(tails, low, even(composition.shapes[0]) if rank is None else rank)}
         case TensorTrain(modes=modes, ranks=ranks):
             tails_of = [t.cpu().numpy() for t in unfolding_tails(matrix_of(targets[0]).to(dtype), modes)]
-            family = train_ranks(tails_of, modes).ranks
-            sizes = family if ranks is None else np.minimum(family, np.array(ranks))
+            family = np.maximum(train_ranks(tails_of, modes).ranks, low)
+            sizes = _no_dearer(family, modes) if ranks is None else np.minimum(family, np.array(ranks))
             lost = np.stack([t[r] for t, r in zip(tails_of, sizes.T, strict=True)])
             return {(first, i): Options(sizes, lost.max(axis=0), lost.sum(axis=0))}
         case Sparse(count):
             found = {}
             for t, v in zip(composition.tensors, targets, strict=True):
                 energy = np.cumsum(ascending(v.square()))[::-1]
-                tails = np.append(energy, 0.0)[: None if count is None else count + 1]
-                found[t, i] = Options(np.arange(len(tails))[:, None], tails, tails)
+                tails = np.append(energy, 0.0)
+                found[t, i] = _counted(tails, low, len(tails) if count is None else count)
             return found
     return {}
+
+
+def _counted(tails: Floats, low: int, high: int) -> Options:
+    """Sizes from `low` to `high`, with what is lost at each of them from 0 on."""
+    sizes = np.arange(low, min(high, len(tails) - 1) + 1)
+    return Options(sizes[:, None], tails[sizes], tails[sizes])
+
+
+def _no_dearer(family: Integers, modes: Modes) -> Integers:
+    """The ranks at which a train stores no more numbers than the matrix; the smallest in any case."""
+    ends = np.ones((len(family), 1), np.int64)
+    wide = np.concatenate([ends, family, ends], axis=1)
+    stored = sum(m * n * wide[:, k] * wide[:, k + 1] for k, (m, n) in enumerate(modes))
+    return family[(stored <= prod(m * n for m, n in modes)) | (np.arange(len(family)) == 0)]
 
 
 def _keys(composition: Composition) -> list[list[Key]]:

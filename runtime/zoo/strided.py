@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class StridedCNN(nn.Module):
-    """3 × 3 convolutions of stride 2 without padding (conv1, …), then linear layers (fc1, …), a ReLU behind all but one.
+    """3 × 3 convolutions of stride 2 without padding (conv1, …), then linear layers (fc1, …), with ReLU in between.
 
     An image of side s leaves a convolution with side ⌊(s − 3)/2⌋ + 1. Input ``N × inputs``, or as many entries in a
     row; output ``N × classes`` logits. Kernels and biases start uniform in ±1/√fan_in, drawn from torch's global

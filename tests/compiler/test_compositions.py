@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunelang.compiler.compositions import Clash, composition, largest, made, order, smallest, stored
 from prunelang.compiler.composed import folded
+from prunelang.compiler.compositions import Clash, composition, largest, made, order, smallest, stored
 from prunelang.compiler.factor_words import explained, set_text
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Nuclear, Sparse, TensorTrain
 from prunelang.compiler.graph import Part
 from prunelang.compiler.graph.base import Graph
 from prunelang.compiler.graph.codec import from_json, to_json
-from prunelang.compiler.graph.state import Copy, Feasible, Weights
+from prunelang.compiler.graph.state import Combination, Copy, Feasible, Weights
 from prunelang.compiler.graph.steps import Project
-from prunelang.compiler.graph.state import Combination
 from prunelang.compiler.plan import Plan
 from prunelang.compiler.problem import Budget, FactorCost, Interval, Named, Structural
 from prunelang.compiler.proofs import prove
@@ -62,7 +61,11 @@ def cost(lines: str, label: str, head: str = HEAD) -> FactorCost:
         ('rank(net["fc1"].weights) ≤ 10', (FC1,), (LowRank(10),)),
         ('rank(net["fc1"].weights) ≤ 10%', (FC1,), (LowRank(30),)),
         ('rank(net["fc3"].weights) ≤ 400', (FC3,), (LowRank(10),)),
-        ('net["fc1"].weights ∈ tt(8, modes = [[10, 28], [30, 28]])', (FC1,), (TensorTrain(((10, 28), (30, 28)), (8,)),)),
+        (
+            'net["fc1"].weights ∈ tt(8, modes = [[10, 28], [30, 28]])',
+            (FC1,),
+            (TensorTrain(((10, 28), (30, 28)), (8,)),),
+        ),
         ('tt_rank(net["fc1"].weights, [[10, 28], [30, 28]]) ≤ 8', (FC1,), (TensorTrain(((10, 28), (30, 28)), (8,)),)),
         (
             'tt_rank(net["fc1"].weights, [[5, 4], [6, 14], [10, 14]]) ≤ [9, 7]',
@@ -121,7 +124,8 @@ def test_bounds_on_one_form_meet() -> None:
     [
         '  net["fc1"].weights ∈ low_rank(4)\n  net.weights ∈ codebook(2)',
         '  rank(net["fc1"].weights) ≤ 4\n  nuclear(net["fc1"].weights) ≤ 3',
-        '  net["fc1"].weights ∈ tt(4, modes = [[10, 28], [30, 28]])\n  net["fc1"].weights ∈ tt(4, modes = [[30, 28], [10, 28]])',
+        '  net["fc1"].weights ∈ tt(4, modes = [[10, 28], [30, 28]])\n'
+        '  net["fc1"].weights ∈ tt(4, modes = [[30, 28], [10, 28]])',
         "  net.weights ∈ codebook(2)\n  net.weights ∈ codebook(3) + sparse(5)",
         "  net.weights ∈ box(-2, -1)\n  net.weights ∈ box(1, 3)",
     ],
@@ -254,7 +258,9 @@ def test_bytes_count_factors_and_the_cheapest_format_of_other_kernels() -> None:
 
 
 def test_the_report_counts_factors() -> None:
-    found = plan_of(f"{HEAD}subject to\n  rank(net[\"fc1\"].weights) ≤ 9\n{LC}report params(net), macs(net), bytes(net)\n")
+    found = plan_of(
+        f'{HEAD}subject to\n  rank(net["fc1"].weights) ≤ 9\n{LC}report params(net), macs(net), bytes(net)\n'
+    )
     assert all(isinstance(item.function, FactorCost) for item in found.report)
 
 
@@ -351,7 +357,9 @@ def test_positions_of_factored_tensors_are_refused(line: str, why: str) -> None:
 
 
 def test_a_part_survives_json() -> None:
-    (part,) = parts('  net["fc1"].weights ∈ low_rank() + sparse()\n  net["fc2"].weights ∈ tt()\n  small: bytes(net) ≤ 100 KB')
+    (part,) = parts(
+        '  net["fc1"].weights ∈ low_rank() + sparse()\n  net["fc2"].weights ∈ tt()\n  small: bytes(net) ≤ 100 KB'
+    )
     assert isinstance(part.budgets[0], Budget)
     project = Project("θ", Combination(((1, "W", None),)), Feasible((part,)))
     graph = Graph("t", (Weights("W", part.tensors, 265_200), Copy("θ", "W")), (project,))
@@ -447,7 +455,7 @@ def test_a_budget_that_chooses_ranks_makes_no_bound_dear() -> None:
 
 
 def test_proofs_say_what_a_budget_can_reach() -> None:
-    found = plan("  a: rank(net[\"fc1\"].weights) ≤ 5\n  small: macs(net) ≤ 12%")
+    found = plan('  a: rank(net["fc1"].weights) ≤ 5\n  small: macs(net) ≤ 12%')
     proof = prove(found.problem, found.table)["small"]
     assert (proof.range.lower, proof.range.upper) == (31_000, 31_000 + 5 * 1084)
 
@@ -459,7 +467,8 @@ def test_explain_shows_the_choice_of_modes_beside_its_alternatives() -> None:
     rows = list(explained(plan('first: tt_rank(net["fc2"].weights) ≤ 12')))
     label, tensors, text = rows[0]
     assert (label, tensors) == ("first", FC2)
-    assert "ranks ≤ " in text and "cores absorbed in the order" in text
+    assert "ranks ≤ " in text
+    assert "cores absorbed in the order" in text
     taken = [r for r in rows if "← taken" in r[2]]
     assert len(taken) == 1
     counts = [int(r[2].split(": ")[1].split(" numbers")[0].replace(" ", "")) for r in rows[2:]]
@@ -471,7 +480,11 @@ def test_explain_shows_the_choice_of_modes_beside_its_alternatives() -> None:
 def test_explain_says_what_chooses_ranks() -> None:
     rows = list(explained(plan('  a: net["fc1"].weights ∈ low_rank() + sparse()\n  small: params(net) ≤ 50%')))
     assert rows == [
-        ("a", FC1, "low rank, r(m + n) = 1 084·r numbers of 235 200, r chosen by small + sparse, entries chosen by small")
+        (
+            "a",
+            FC1,
+            "low rank, r(m + n) = 1 084·r numbers of 235 200, r chosen by small + sparse, entries chosen by small",
+        )
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 from time import process_time
 
 import numpy as np
@@ -18,7 +18,7 @@ from prunelang.runtime.prox.codebook import centres, clusters, codes
 def cost(x: np.ndarray, m: np.ndarray, cuts: tuple[int, ...]) -> float:
     """``Σ m (x − mean)²`` over the intervals between cuts, one at a time."""
     total = 0.0
-    for a, b in zip(cuts, cuts[1:], strict=False):
+    for a, b in pairwise(cuts):
         mean = float(np.average(x[a:b], weights=m[a:b]))
         total += float((m[a:b] * (x[a:b] - mean) ** 2).sum())
     return total
@@ -59,7 +59,10 @@ def test_every_partition(k: int) -> None:
         x = np.unique(random.standard_normal(n) * random.choice([1.0, 1e4]) + random.choice([0.0, 1e3]))
         m = random.integers(1, 9, len(x))
         cuts = tuple(int(c) for c in clusters(x, m, k))
-        assert cuts[0] == 0 and cuts[-1] == len(x) and len(cuts) == k + 1 and all(np.diff(cuts) > 0)
+        assert cuts[0] == 0
+        assert cuts[-1] == len(x)
+        assert len(cuts) == k + 1
+        assert all(np.diff(cuts) > 0)
         assert cost(x, m, cuts) == pytest.approx(naive(x, m, k), rel=1e-9, abs=1e-15 * float((m * x * x).sum()))
 
 
@@ -69,7 +72,11 @@ def test_no_other_assignment_is_nearer() -> None:
     c = centres(v, 3, torch.float64)
     found = float((v.double() - c[codes(v, c)]).square().sum())
     best = min(
-        sum(float((part - part.mean()).square().sum()) for j in range(3) if len(part := v.double()[torch.tensor(a) == j]))
+        sum(
+            float((part - part.mean()).square().sum())
+            for j in range(3)
+            if len(part := v.double()[torch.tensor(a) == j])
+        )
         for a in product(range(3), repeat=len(v))
     )
     assert found == pytest.approx(best, rel=1e-12)
@@ -99,7 +106,8 @@ def test_ties_and_repeats(values: list[int], k: int) -> None:
     v = torch.tensor(values, dtype=torch.float32)
     x, m = np.unique(v.double().numpy(), return_counts=True)
     c = centres(v, k, torch.float32)
-    assert c.shape == (k,) and bool((c[1:] >= c[:-1]).all())
+    assert c.shape == (k,)
+    assert bool((c[1:] >= c[:-1]).all())
     found = float((v.double() - c.double()[codes(v, c)]).square().sum())
     assert found == pytest.approx(naive(x, m, min(k, len(x))), rel=1e-5, abs=1e-11)
 

@@ -62,21 +62,25 @@ def test_a_projection_stays_where_it_is(form: Form) -> None:
     tensors, _ = projected(over("a", form), dtype=torch.float64)
     again = {t: v.clone() for t, v in tensors.items()}
     outcome = Composer([over("a", form)]).project_(again)
-    assert outcome.loss == pytest.approx(0.0, abs=1e-18) and distance(again, tensors) < 1e-18
+    assert outcome.loss == pytest.approx(0.0, abs=1e-18)
+    assert distance(again, tensors) < 1e-18
 
 
 def test_low_rank_loses_the_smaller_singular_values() -> None:
     tensors, outcome = projected(over("k", LowRank(2)), dtype=torch.float64)
     sigma = torch.linalg.svdvals(drawn(torch.float64)["k"].flatten(1))
-    assert outcome.exact and outcome.loss == pytest.approx(float(sigma[2:].square().sum()), rel=1e-10)
+    assert outcome.exact
+    assert outcome.loss == pytest.approx(float(sigma[2:].square().sum()), rel=1e-10)
     assert int(torch.linalg.matrix_rank(tensors["k"].flatten(1))) == 2
-    assert outcome.factors["k:0.U"].shape == (6, 2) and outcome.factors["k:0.V"].shape == (2, 18)
+    assert outcome.factors["k:0.U"].shape == (6, 2)
+    assert outcome.factors["k:0.V"].shape == (2, 18)
 
 
 def test_a_train_is_within_its_gap_of_every_train() -> None:
     """Alternating least squares from many random starts finds none below ``loss − gap``."""
     _, outcome = projected(over("a", TRAIN), dtype=torch.float64)
-    assert not outcome.exact and outcome.gap < outcome.loss
+    assert not outcome.exact
+    assert outcome.gap < outcome.loss
     for seed in range(20):
         composer = Composer([over("a", TRAIN)])
         g = torch.Generator().manual_seed(seed)
@@ -113,7 +117,8 @@ def test_ties_of_a_sparse_part_go_to_the_first() -> None:
 
 def test_box_and_nuclear_have_no_factors() -> None:
     tensors, outcome = projected(over("a", Box(-0.5, 0.25)), over("b", Nuclear(3.0)))
-    assert not outcome.factors and outcome.exact
+    assert not outcome.factors
+    assert outcome.exact
     assert torch.equal(tensors["a"], drawn()["a"].clamp(-0.5, 0.25))
     assert float(torch.linalg.svdvals(tensors["b"].double()).sum()) == pytest.approx(3.0, rel=1e-6)
     assert outcome.loss == pytest.approx(distance(tensors, drawn()), rel=1e-12)
@@ -138,15 +143,18 @@ def test_rank_zero_is_zero() -> None:
     for form in (LowRank(0), TensorTrain(TRAIN.modes, (0, 0)), Sparse(0)):
         c = over("a", form)
         tensors, outcome = projected(c)
-        assert not tensors["a"].any() and outcome.exact
-        assert not compose(c, outcome.factors)["a"].any() and compose(c, outcome.factors)["a"].shape == SHAPES["a"]
+        assert not tensors["a"].any()
+        assert outcome.exact
+        assert not compose(c, outcome.factors)["a"].any()
+        assert compose(c, outcome.factors)["a"].shape == SHAPES["a"]
 
 
 def test_many_codes_take_two_bytes() -> None:
     v = {"a": torch.arange(600.0).view(2, 300)}
     c = Composition(("a",), (Codebook(300),), ((2, 300),))
     outcome = Composer([c]).project_(v)
-    assert outcome.factors["a:0.codes"].dtype == torch.uint16 and outcome.loss == pytest.approx(300 * 0.5)
+    assert outcome.factors["a:0.codes"].dtype == torch.uint16
+    assert outcome.loss == pytest.approx(300 * 0.5)
 
 
 def test_refusals() -> None:

@@ -52,7 +52,8 @@ def test_scale_is_of_the_type_and_codes_are_nearest_to_it() -> None:
     v = torch.randn(300, generator=torch.Generator().manual_seed(5)).double()
     for dtype in (torch.float16, torch.float32):
         s = scale(v, (-1.0, 0.0, 2.0), dtype)
-        assert s.dtype == dtype and s.shape == ()
+        assert s.dtype == dtype
+        assert s.shape == ()
         distances = (v[:, None] - s.double() * torch.tensor([-1.0, 0.0, 2.0])).abs()
         picked = scaled_codes(v, s, (-1.0, 0.0, 2.0))
         assert torch.equal(distances.gather(1, picked[:, None])[:, 0], distances.min(1).values)

@@ -192,7 +192,9 @@ def test_resnet50_has_the_layer_names_of_published_weights() -> None:
 def test_factories_refuse_what_the_catalog_refuses(name: str, bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"6n|heads divide|`convs` even|do not fit"):
         registry.models[name].factory(**bad)
-    with pytest.raises(ArgumentError, match=r"6n|heads|`convs` is even|4 × 4|channels, height|of stride 2 need [37] × [37] "):
+    with pytest.raises(
+        ArgumentError, match=r"6n|heads|`convs` is even|4 × 4|channels, height|of stride 2 need [37] × [37] "
+    ):
         MODELS[name].signature.bind((), bad)
 
 
