@@ -1,6 +1,6 @@
 """What tensors are made of, in words: lines for `explain`, and sets as a spec would write them.
 
-first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12: 13 440 of 235 200 numbers …
+first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12: 13 440 of 235 200 numbers, …
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, cast
 
-from prunelang.compiler.compositions import Made, agreed, order
-from prunelang.compiler.forms import Box, Codebook, Fixed, Form, LowRank, Modes, Nuclear, Sparse, TensorTrain, even
+from prunelang.compiler.compositions import Made, agreed, largest, order, smallest
+from prunelang.compiler.expense import Expense, evens, expense, groups_of
+from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Modes, Nuclear, Sparse, TensorTrain
 from prunelang.compiler.plan import Plan
 from prunelang.compiler.problem import Constraint, FactorCost, Interval, Named
 from prunelang.compiler.schedule import number
-from prunelang.compiler.trains import FREE_RANK, alternatives, contraction, evaluate, storage
+from prunelang.compiler.trains import FREE_RANK, alternatives, contraction
 from prunelang.dsl.numbers import grouped
 
 
@@ -51,18 +52,18 @@ def _ranks(ranks: int | tuple[int, ...]) -> str:
 def explained(plan: Plan) -> Iterator[tuple[str, str, str]]:
     """(label, tensors, what they are made of) of every composition, with the costs that its sizes decide.
 
-    Where the compiler chose modes, a row for each alternative follows, without label.
+    Rows without label say more of the composition above them: where it breaks even, and the other cuts where the
+    compiler chose the modes.
     """
     budgets = [c for c in plan.problem.constraints if _is_budget(c)]
     priced = [t for t in plan.problem.objective.terms if isinstance(t.function, FactorCost)]
     for m in agreed(plan.problem.constraints, plan.table):
-        c = m.composition
+        c, label = m.composition, ", ".join(x.label for x in m.constraints)
         by = [b.label for b in budgets if _reaches(cast(FactorCost, b.function), c.tensors)]
         by += [f"the price of {t.function.name}" for t in priced if _reaches(cast(FactorCost, t.function), c.tensors)]
-        label = ", ".join(x.label for x in m.constraints)
-        kinds = " + ".join(_form(f, c.shapes[0], by) for f in c.forms)
-        yield label, ", ".join(c.tensors), kinds
-        yield from (("", "", line) for line in _alternatives(m))
+        groups = groups_of(c.tensors[0], plan.table)
+        yield label, ", ".join(c.tensors), " + ".join(_form(c, i, groups, by) for i in range(len(c.forms)))
+        yield from (("", "", line) for line in (*_evens(c, groups), *_alternatives(m)))
 
 
 def _is_budget(c: Constraint) -> bool:
@@ -73,41 +74,62 @@ def _reaches(cost: FactorCost, tensors: tuple[str, ...]) -> bool:
     return any(e.tensor in tensors for e in cost.entries if e.form >= 0)
 
 
-def _form(form: Form, shape: tuple[int, ...], by: list[str]) -> str:
-    rows, columns = shape[0], prod(shape[1:])
-    under = f" under {', '.join(by)}" if by else ""
+def _form(c: Composition, i: int, groups: int, by: list[str]) -> str:
+    """One form: what it is, how large it may become and who chooses, and what it costs."""
+    form, shape = c.forms[i], c.shapes[0]
+    chosen = f" chosen by {', '.join(by)}" if by else ""
     match form:
-        case LowRank(rank):
-            if rank is None:
-                numbers = f"r(m + n) = {grouped(rows + columns)}·r numbers of {grouped(rows * columns)}"
-                return f"low rank, {numbers}, r ≤ {even(shape)} where it breaks even{_by(by)}"
-            size = f"{grouped(rank * (rows + columns))} of {grouped(rows * columns)} numbers"
-            return f"low rank, r ≤ {rank}{under}: {size}"
-        case TensorTrain(modes, ranks):
-            at = order(form)
-            absorbed = f"cores absorbed in the order {', '.join(str(k + 1) for k in at.order)}"
-            if ranks is None:
-                return f"tensor train {modes_text(modes)}, ranks no dearer than the matrix{_by(by)}, {absorbed}"
-            numbers = f"{grouped(evaluate(storage(modes), ranks))} of {grouped(rows * columns)} numbers"
-            operations = f"{grouped(at.macs(ranks))} of {grouped(rows * columns)} multiply-adds a use"
-            return (
-                f"tensor train {modes_text(modes)}, ranks ≤ {_ranks(ranks)}{under}: {numbers}, {operations}, {absorbed}"
-            )
-        case Sparse(count):
-            return f"sparse, entries{_by(by).removeprefix(',')}" if count is None else f"sparse, {grouped(count)} entries at most{under}"
+        case LowRank(None):
+            (least,), (most,) = smallest(c, i), largest(form, shape, c.size)
+            each = expense(LowRank(1), shape, groups)
+            assert each is not None
+            return f"W = U V, rank {least} … {most}{chosen}: {_costs(each, ' a rank')}"
+        case TensorTrain(modes, None):
+            return f"tensor train {modes_text(modes)}, ranks{chosen}"
+        case LowRank() | TensorTrain():
+            found = expense(form, shape, groups)
+            assert found is not None
+            bound = f"rank ≤ {form.rank}" if isinstance(form, LowRank) else f"ranks ≤ {_ranks(form.ranks or ())}"
+            what = "W = U V" if isinstance(form, LowRank) else f"tensor train {modes_text(form.modes)}"
+            return f"{what}, {bound}{f',{chosen}: at most' if by else ':'} {_costs(found)}"
+        case Sparse(None):
+            return f"sparse, entries{chosen}"
+        case Sparse(int(count)):
+            return f"sparse, {grouped(count)} entries at most" + (f",{chosen}" if by else "")
         case Codebook(size):
-            bits = max(1, (size - 1).bit_length())
-            return f"codebook of {size} values, {bits} bit{'' if bits == 1 else 's'} a weight"
+            return f"codebook of {size} values, {_bits(size)} a weight"
         case Fixed(values, scaled):
-            return f"{len(values)} fixed values" + (" and a scale" if scaled else "")
+            return f"{len(values)} fixed values{' and a scale' if scaled else ''}, {_bits(len(values))} a weight"
         case Box(lo, hi):
             return f"box [{lo:g}, {hi:g}]"
         case Nuclear(radius):
             return f"nuclear norm ≤ {radius:g}"
+    raise TypeError(f"{form} is no form")
 
 
-def _by(labels: list[str]) -> str:
-    return f", chosen by {', '.join(labels)}" if labels else ""
+def _costs(e: Expense, each: str = "") -> str:
+    """``2 304 of 8 192 numbers, 18 432 of 8 192 multiply-adds a use``."""
+    dense = grouped(e.dense)
+    if e.numbers == e.operations:
+        return f"{grouped(e.numbers)} of {dense} numbers and multiply-adds{each}"
+    return f"{grouped(e.numbers)} of {dense} numbers, {grouped(e.operations)} of {dense} multiply-adds{each}"
+
+
+def _bits(values: int) -> str:
+    bits = max(1, (values - 1).bit_length())
+    return f"{bits} bit{'' if bits == 1 else 's'}"
+
+
+def _evens(c: Composition, groups: int) -> Iterator[str]:
+    """Up to which rank factors save something, and in which order the cores of a train are contracted."""
+    for form in c.forms:
+        if isinstance(form, LowRank | TensorTrain):
+            even = evens(form, c.shapes[0], groups)
+            both = f"up to rank {even.parameters} in numbers and {even.macs} in multiply-adds"
+            text = f"saves {both if even.parameters != even.macs else f'up to rank {even.macs}'}"
+            if isinstance(form, TensorTrain):
+                text += f"; cores meet the sample in the order {', '.join(str(k + 1) for k in order(form).order)}"
+            yield text
 
 
 def _alternatives(m: Made) -> Iterator[str]:
@@ -117,7 +139,7 @@ def _alternatives(m: Made) -> Iterator[str]:
             continue
         shape = m.composition.shapes[0]
         asked = None if form.ranks is None else _asked(m.constraints[0], i)
-        yield "modes chosen for the fewest numbers" + (f", compared at rank {FREE_RANK}:" if asked is None else ":")
+        yield "modes chosen for the fewest numbers" + (f" at rank {FREE_RANK}:" if asked is None else ":")
         for a in alternatives(shape[0], prod(shape[1:]), asked):
             mark = "  ← taken" if a.modes == form.modes else ""
             macs = contraction(a.modes, a.ranks).macs(a.ranks)

@@ -145,13 +145,16 @@ def contraction(modes: Modes, ranks: int | Sequence[int]) -> Contraction:
     return Contraction(order, macs(modes, order))
 
 
-def break_even(modes: Modes) -> BreakEven:
-    """Largest uniform ranks whose parameters, and whose operations in the best order, do not exceed the dense ones."""
+def break_even(modes: Modes, groups: int = 1) -> BreakEven:
+    """Largest uniform ranks whose parameters, and whose operations in the best order, do not exceed the dense ones.
+
+    Each of the groups of a convolution meets the whole train; 0 where that costs more even at rank 1.
+    """
     rows, columns = matrix_of(modes)
     top = max(full_ranks(modes), default=1)
     return BreakEven(
         _last(lambda r: parameters(modes, r) <= rows * columns, top),
-        _last(lambda r: contraction(modes, r).macs(capped(modes, r)) <= rows * columns, top),
+        _last(lambda r: groups * contraction(modes, r).macs(capped(modes, r)) <= rows * columns, top),
     )
 
 

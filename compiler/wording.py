@@ -12,14 +12,21 @@ from prunelang.dsl.numbers import grouped
 
 def shown(c: Constraint) -> str:
     """The constraint with its bound resolved, and what a ∀ stands at: ``‖l.weights‖₀ ≤ 13 310 [fc1]``."""
-    if not isinstance(c.set, Interval) or " ∈ " in c.text or is_surrogate(c):
+    if is_surrogate(c):
         return c.text or c.label
-    at = re.search(r" ?\[[^][\"]+\]$", c.label)
+    if not isinstance(c.set, Interval) or " ∈ " in c.text:
+        return (c.text or c.label) + _at(c, c.text)
     sides = re.split(" [≤≥] ", c.text)
     function = sides[1] if len(sides) == 3 else sides[0] or c.label
     low = "" if c.set.lower is None else f"{_number(c.set.lower)} ≤ "
     high = "" if c.set.upper is None else f" ≤ {_number(c.set.upper)}"
-    return low + function + high + (f" {at[0].strip()}" if at and not function.endswith(at[0]) else "")
+    return low + function + high + _at(c, function)
+
+
+def _at(c: Constraint, function: str) -> str:
+    """`` [fc1]`` where a ∀ stands at it and nothing says so yet."""
+    at = re.search(r" ?\[[^][\"]+\]$", c.label)
+    return f" {at[0].strip()}" if at and function and not function.endswith(at[0]) else ""
 
 
 def _number(value: Fraction | int) -> str:

@@ -161,7 +161,8 @@ def train64(cores: Sequence[Array]) -> Array:
     for core in cores:
         rows, columns, left = made.shape
         _, m, n, right = core.shape
-        wide = product(made.reshape(-1, left), core.reshape(left, -1)).reshape(rows, columns, m, n, right)
+        flat, kernel = made.reshape(rows * columns, left), core.reshape(left, m * n * right)
+        wide = product(flat, kernel).reshape(rows, columns, m, n, right)
         made = wide.transpose(0, 2, 1, 3, 4).reshape(rows * m, columns * n, right)
     return made[:, :, 0]
 

@@ -83,11 +83,11 @@ def verify_run(run: Path, problem_of: ProblemOf) -> Verification:
     try:
         certificate = parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
     except FileProblem as problem:
-        return Verification((Finding("fail", problem.message),))
+        return Verification((_said(problem),))
     try:
         return Verification(tuple(_run(run, certificate, problem_of)), certificate)
     except FileProblem as problem:
-        return Verification((Finding("fail", problem.message),), certificate)
+        return Verification((_said(problem),), certificate)
 
 
 def verify_weights(
@@ -106,12 +106,16 @@ def verify_weights(
         stored = stored_from(read(weights), kept, table, weights, support, made_of, factors or Path(FACTORS))
         stored = replace(stored, frozen=problem.frozen)
     except FileProblem as found:
-        return Verification((Finding("fail", found.message),))
+        return Verification((_said(found),))
     findings = [Finding("ok", f"{weights.name} holds the tensors of {table.model}, all finite")]
     for constraint in problem.constraints:
         line = line_of(constraint, stored, "", Given(base=(bases or {}).get(constraint.label)))
         findings.append(_outcome(line))
     return Verification(tuple(findings))
+
+
+def _said(problem: FileProblem) -> Finding:
+    return Finding("fail", f"{problem.message} [{problem.code}]")
 
 
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -48,8 +48,13 @@ class Proof:
         of = f" of {words.number(self.dense)}" if self.dense is not None and ends else ""
         least, most = ("?" if end is None else words.number(end) for end in (self.range.lower, self.range.upper))
         asked = f"{self.label}: {self.function} {', '.join(ends)}{of} {self.unit}".rstrip()
+        if self.function.startswith("∈"):
+            return f"{asked}; made so, whatever the weights"
         if self.range.lower is None and self.range.upper is None:
             return f"{asked}; {self.verdict}"
+        if self.verdict == "not decided by counts":
+            between = "" if self.range.upper is None else f"anything from {least} to {most}, "
+            return f"{asked}; {between}{self.range.why}"
         reach = "alone in" if self.verdict in {"impossible", "in conflict", "open"} else "the others leave"
         return f"{asked}; {self.verdict}; {reach} [{least}, {most}], {self.range.why}"
 

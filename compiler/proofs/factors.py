@@ -10,15 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from prunelang.compiler.compositions import Made, agreed, largest, order, smallest
+from prunelang.compiler.compositions import Made, agreed, largest, smallest
+from prunelang.compiler.expense import evens, expense, groups_of
+from prunelang.compiler.factor_words import modes_text
 from prunelang.compiler.forms import Form, LowRank, TensorTrain
 from prunelang.compiler.problem import Constraint, FactorCost, FactorTerm, Interval, MatrixFunction, Problem
 from prunelang.compiler.proofs import words
 from prunelang.compiler.proofs.conflicts import Change, Evidence
 from prunelang.compiler.proofs.lines import Line
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import break_even, full_ranks, parameters
+from prunelang.compiler.trains import alternatives, full_ranks
 from prunelang.dsl.diagnostics import Diagnostic, Label
+
+OPERATIONS = ("macs", "flops")  # costs of what is computed; the others are of what is stored
 
 
 def settled(lines: Iterable[Line], table: ShapeTable) -> list[Line]:
@@ -105,7 +109,8 @@ def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, made_of: Mapping
     if len(parts) > 6:
         rest = sum(v for _, v in paid[3:])
         parts = [*parts[:3], f"{words.number(rest)} ({len(paid) - 3} more tensors)"]
-    return " + ".join([*parts, f"{words.number(constant)} (all else)"])
+    rest = [f"{words.number(constant)} (all else)"] if constant or not parts else []
+    return " + ".join([*parts, *rest])
 
 
 def _at(e: FactorTerm, made_of: Mapping[str, Made]) -> str:
@@ -118,14 +123,18 @@ def _at(e: FactorTerm, made_of: Mapping[str, Made]) -> str:
 
 
 def dear(problem: Problem, table: ShapeTable) -> dict[int, Diagnostic]:
-    """P240 by the index of the line: bounds on ranks at which factors cost more than the dense tensor."""
+    """P240 by the index of the line: bounds on ranks at which factors cost more than the dense tensor.
+
+    What a budget or a price counts is theirs to decide: it is not said a second time.
+    """
     counted = [c.function for c in problem.constraints if isinstance(c.set, Interval) and c.set.upper is not None]
     costs = [f for f in (*counted, *(t.function for t in problem.objective.terms)) if isinstance(f, FactorCost)]
-    budgeted = {e.tensor for f in costs for e in f.entries}
+    decided = {(e.tensor, f.name in OPERATIONS) for f in costs for e in f.entries}
     place = {c.label: i for i, c in enumerate(problem.constraints)}
     found: dict[int, Diagnostic] = {}
     for m in agreed(problem.constraints, table):
-        note = None if not budgeted.isdisjoint(m.composition.tensors) else _dear(m, table)
+        tensor = m.composition.tensors[0]
+        note = _dear(m, table, (tensor, False) in decided, (tensor, True) in decided)
         if note is not None:
             found[place[m.constraints[0].label]] = note
     return found
@@ -141,38 +150,53 @@ def _whole(form: Form, shape: tuple[int, ...]) -> bool:
     return False
 
 
-def _dear(m: Made, table: ShapeTable) -> Diagnostic | None:
-    (form, *more), shape = m.composition.forms, m.composition.shapes[0]
-    rows, columns = shape[0], prod(shape[1:])
-    groups = max((x.groups for x in table.layers if table.tensor[x.weight].name == m.composition.tensors[0]), default=1)
-    match form:
-        case LowRank(int(r)) if not more:
-            stored, macs = r * (rows + columns), r * (rows + groups * columns)
-            even = rows * columns // (rows + columns), rows * columns // (rows + groups * columns)
-            rank = f"rank {r}"
-        case TensorTrain(modes, tuple(ranks)) if not more:
-            stored, macs = parameters(modes, ranks), groups * order(form).macs(ranks)
-            both = break_even(modes)
-            even = both.parameters, both.macs if groups == 1 else 0
-            rank = f"rank {ranks[0]}" if len(set(ranks)) == 1 else f"ranks {list(ranks)}"
-        case _:
-            return None
-    dense = rows * columns
-    whole = isinstance(m.constraints[0].function, MatrixFunction) and _whole(form, shape)  # said to never bind
-    if whole or (stored <= dense and macs <= dense):
+def _dear(m: Made, table: ShapeTable, stored: bool, computed: bool) -> Diagnostic | None:
+    """The note on one composition; what it stores, or computes, may be decided elsewhere."""
+    form, shape, c = m.composition.forms[0], m.composition.shapes[0], m.constraints[0]
+    groups = groups_of(m.composition.tensors[0], table)
+    found = expense(form, shape, groups) if len(m.composition.forms) == 1 else None
+    if found is None or (isinstance(c.function, MatrixFunction) and _whole(form, shape)):  # said to never bind
         return None
-    both_more = stored > dense and macs > dense
-    what = "stores and computes more" if both_more else "stores more" if stored > dense else "computes more"
-    c = m.constraints[0]
+    heavy, slow = found.numbers > found.dense and not stored, found.operations > found.dense and not computed
+    if not heavy and not slow:
+        return None
+    what = "costs more" if heavy and slow else "stores more numbers" if heavy else "takes more multiply-adds"
+    rows, columns = shape[0], prod(shape[1:])
+    numbers, operations, dense = map(words.number, (found.numbers, found.operations, found.dense))
     return Diagnostic(
         code="P240",
         severity="note",
         message=f"`{c.label}` {what} than the dense tensor",
         span=c.span,
         notes=(
-            f"at {rank} it stores {words.number(stored)} numbers, the dense {rows} × {columns} matrix "
-            f"{words.number(dense)}",
-            f"it takes {words.number(macs)} multiply-adds where the dense matrix takes {words.number(dense)}",
+            f"at {_at_ranks(form)} it stores {numbers} numbers and takes {operations} multiply-adds",
+            f"the dense {rows} × {columns} matrix has {dense} of either",
         ),
-        hint=f"it breaks even at rank {even[0]} in numbers stored and at rank {even[1]} in multiply-adds",
+        hint=_evens(form, shape, groups),
     )
+
+
+def _at_ranks(form: Form) -> str:
+    match form:
+        case TensorTrain(_, tuple(ranks)) if len(set(ranks)) > 1:
+            return f"ranks {', '.join(map(str, ranks))}"
+        case TensorTrain(_, tuple(ranks)):
+            return f"rank {ranks[0]}"
+        case LowRank(rank):
+            return f"rank {rank}"
+    raise TypeError(f"{form} has no ranks")
+
+
+def _evens(form: Form, shape: tuple[int, ...], groups: int) -> str:
+    """Where it breaks even, and the cut into fewer cores that would save both, if any does."""
+    even = evens(form, shape, groups)
+    stored, computed = (f"up to rank {r}" if r else "at no rank" for r in (even.parameters, even.macs))
+    text = f"it saves numbers {stored} and multiply-adds {computed}"
+    match form:
+        case TensorTrain(modes, tuple(ranks)):
+            rank = max(ranks)
+            for other in alternatives(shape[0], prod(shape[1:]), rank):
+                cut = expense(TensorTrain(other.modes, other.ranks), shape, groups)
+                if other.modes != modes and cut is not None and cut.saves:
+                    return f"{text}; at rank {rank} `modes = {modes_text(other.modes)}` would save both"
+    return text

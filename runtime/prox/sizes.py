@@ -32,7 +32,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Options:
-    """The sizes that one form may have, smallest first: ``low ≤`` least squared distance ``≤ high``, equal if known."""
+    """The sizes that one form may have, smallest first: ``low ≤`` least squared distance ``≤ high``, one array if it
+    is known."""
 
     sizes: Integers  # n × q
     low: Floats
@@ -41,7 +42,8 @@ class Options:
     @property
     def least(self) -> Options:
         """The smallest size alone."""
-        return Options(self.sizes[:1], self.low[:1], self.high[:1])
+        low = self.low[:1]
+        return Options(self.sizes[:1], low, low if self.low is self.high else self.high[:1])
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def options(composition: Composition, i: int, targets: Sequence[Tensor], dtype: 
 def _counted(tails: Floats, low: int, high: int) -> Options:
     """Sizes from `low` to `high`, with what is lost at each of them from 0 on."""
     sizes = np.arange(low, min(high, len(tails) - 1) + 1)
-    return Options(sizes[:, None], tails[sizes], tails[sizes])
+    lost = tails[sizes]
+    return Options(sizes[:, None], lost, lost)
 
 
 def _no_dearer(family: Integers, modes: Modes) -> Integers:

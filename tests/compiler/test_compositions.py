@@ -13,7 +13,7 @@ from prunelang.compiler.composed import folded
 from prunelang.compiler.compositions import Clash, composition, largest, made, order, smallest, stored
 from prunelang.compiler.factor_words import explained, set_text
 from prunelang.compiler.feasible import NoProjection, feasible_set
-from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Nuclear, Sparse, TensorTrain
+from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, Form, LowRank, Nuclear, Sparse, TensorTrain
 from prunelang.compiler.graph import Part
 from prunelang.compiler.graph.base import Graph
 from prunelang.compiler.graph.codec import from_json, to_json
@@ -264,10 +264,20 @@ def test_the_report_counts_factors() -> None:
     assert all(isinstance(item.function, FactorCost) for item in found.report)
 
 
-def test_sizes_run_from_nothing_to_the_dense_tensor() -> None:
-    assert smallest(LowRank(4)) == smallest(Sparse()) == (0,)
-    assert smallest(TensorTrain(((2, 2),) * 3)) == (1, 1)
-    assert largest(LowRank(), (8, 2, 3, 3), 144) == (8,)
+def test_sizes_run_from_rank_one_to_where_factors_break_even() -> None:
+    def least(*forms: Form) -> list[tuple[int, ...]]:
+        return [smallest(Composition(("w",), forms, ((8, 8),)), i) for i in range(len(forms))]
+
+    train = TensorTrain(((2, 2),) * 3)
+    assert least(LowRank()) == least(LowRank(4)) == [(1,)]
+    assert least(LowRank(0)) == least(Sparse()) == [(0,)]
+    assert least(train) == [(1, 1)]
+    assert least(Sparse(), LowRank(), train) == [(1,), (0,), (0, 0)]
+    assert least(LowRank(), Sparse(5)) == [(1,), (0,)]
+    assert least(Sparse(5), Codebook(2)) == [(0,), ()]
+    assert largest(LowRank(), (8, 2, 3, 3), 144) == (5,)  # 5 (8 + 18) = 130
+    assert largest(LowRank(), (1, 9), 9) == (1,)
+    assert largest(LowRank(8), (8, 8), 64) == (8,)
     assert largest(TensorTrain(((2, 2),) * 3), (8, 8), 64) == (4, 4)
     assert largest(Sparse(7), (8, 8), 64) == (7,)
     assert largest(Codebook(4), (8, 8), 64) == ()
@@ -420,11 +430,11 @@ def test_a_budget_is_infeasible_below_the_cheapest_ranks_and_never_binds_at_the_
     f = plan_of(f"{PAIR}10000\n{LC}").problem.constraint("small").function
     assert isinstance(f, FactorCost)
     first, second = (chain(2).layer[n].weight for n in (FIRST, SECOND))
-    values = [f.value({(first, 0): (r,), (second, 0): (s,)}) for r, s in product(range(4), range(1, 9))]
+    values = [f.value({(first, 0): (r,), (second, 0): (s,)}) for r, s in product(range(1, 4), range(1, 9))]
     for bound in (min(values) - 1, min(values), max(values) - 1, max(values)):
         found = findings(f"{PAIR}{bound}\n{LC}")
         impossible = [d.conflict for d in found if d.code == "P310"]
-        assert impossible == [("small", "b")] * (bound < min(values))
+        assert impossible == [("small", "a", "b")] * (bound < min(values))
         assert any(d.code == "P301" for d in found) == (bound >= max(values))
 
 
@@ -455,9 +465,9 @@ def test_a_budget_that_chooses_ranks_makes_no_bound_dear() -> None:
 
 
 def test_proofs_say_what_a_budget_can_reach() -> None:
-    found = plan('  a: rank(net["fc1"].weights) ≤ 5\n  small: macs(net) ≤ 12%')
+    found = plan('  a: rank(net["fc1"].weights) ≤ 5\n  small: macs(net) ≤ 13%')
     proof = prove(found.problem, found.table)["small"]
-    assert (proof.range.lower, proof.range.upper) == (31_000, 31_000 + 5 * 1084)
+    assert (proof.range.lower, proof.range.upper) == (31_000 + 1084, 31_000 + 5 * 1084)
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -483,7 +493,8 @@ def test_explain_says_what_chooses_ranks() -> None:
         (
             "a",
             FC1,
-            "low rank, r(m + n) = 1 084·r numbers of 235 200, r chosen by small + sparse, entries chosen by small",
+            "low rank, r(m + n) = 1 084·r numbers of 235 200, r ≤ break-even 216 chosen by small + "
+            "sparse, entries chosen by small",
         )
     ]
 

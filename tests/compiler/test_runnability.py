@@ -23,7 +23,7 @@ OTHERS = "`gda`, `lc`, `admm`, `pmmp`, `drr` and `rl1` would take it"
         ("  net.weights ∈ n_of_m(2, 4)", "ista()", "n_of_m", OTHERS),
         ("  bytes(net) ≤ 50 KB", "ista()", "weighted count", OTHERS),
         ("  ‖net.weights‖₀ ≥ 9", "ista()", "lower", OTHERS),
-        ('  net["fc1"].weights ∈ low_rank(5)', "ista()", "low_rank", "`bcd`, `factors`, `lc` and `admm` would take it"),
+        ('  net["fc1"].weights ∈ low_rank(5)', "ista()", "low_rank", "`factors`, `lc` and `admm` would take it"),
         ("  net.weights ∈ codebook(2)", "gda()", "codebook", "`factors`, `lc` and `admm` would take it"),
         ('  nuclear(net["fc1"].weights) ≤ 5', "factors()", "nuclear", "`lc` and `admm` would take it"),
         ("  entropy(net.weights) ≤ 3", "admm()", "entropy", "no solver takes it yet"),
