@@ -123,13 +123,14 @@ def _bits(values: int) -> str:
 def _evens(c: Composition, groups: int) -> Iterator[str]:
     """Up to which rank factors save something, and in which order the cores of a train are contracted."""
     for form in c.forms:
-        if isinstance(form, LowRank | TensorTrain):
-            even = evens(form, c.shapes[0], groups)
-            both = f"up to rank {even.parameters} in numbers and {even.macs} in multiply-adds"
-            text = f"saves {both if even.parameters != even.macs else f'up to rank {even.macs}'}"
-            if isinstance(form, TensorTrain):
-                text += f"; cores meet the sample in the order {', '.join(str(k + 1) for k in order(form).order)}"
-            yield text
+        if not isinstance(form, TensorTrain) and not (isinstance(form, LowRank) and form.rank is not None):
+            continue  # a rank that is chosen ends where it breaks even
+        even = evens(form, c.shapes[0], groups)
+        both = f"up to rank {even.parameters} in numbers and {even.macs} in multiply-adds"
+        text = f"saves {both if even.parameters != even.macs else f'up to rank {even.macs}'}"
+        if isinstance(form, TensorTrain):
+            text += f"; cores meet the sample in the order {', '.join(str(k + 1) for k in order(form).order)}"
+        yield text
 
 
 def _alternatives(m: Made) -> Iterator[str]:

@@ -8,7 +8,7 @@ from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import describing, penalty_form
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Constraint, Count, Interval, Measured, Problem, Structural, Term
+from prunelang.compiler.problem import Constraint, Count, Interval, Measured, Problem, Relative, Structural, Term
 from prunelang.compiler.pruners.base import removable
 from prunelang.compiler.reversed import forward
 from prunelang.compiler.selecting import selecting
@@ -121,7 +121,9 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
     for refusal in stage.solver.refusals(problem):
         subject = refusal.subject
         takers = [] if subject is None else takers_of(subject, problem)
-        who = f"{_listed(takers)} would take it" if takers else "no solver takes it yet"
+        relative = isinstance(subject, Constraint) and isinstance(subject.set, Relative)
+        nobody = "give the bound as a number" if relative else "no solver takes it yet"
+        who = f"{_listed(takers)} would take it" if takers else nobody
         yield Diagnostic(
             "P414",
             "error",

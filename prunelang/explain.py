@@ -162,9 +162,10 @@ def _stage(s: StagePlan, problem: Problem) -> Iterator[str]:
         yield from (f"    reads {split}" for split in s.pruner.splits)
         return
     yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
-    yield f"    for {_length(s)} with {_call(s.optimizer)}"
-    yield from (f"    {line}" for line in ending(s, problem))
-    yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
+    if s.solver is None or s.solver.descends:
+        yield f"    for {_length(s)} with {_call(s.optimizer)}"
+        yield from (f"    {line}" for line in ending(s, problem))
+        yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
     if s.because:
         yield f"    chosen: {s.because}"
 
@@ -178,15 +179,18 @@ def _spared(plan: Plan) -> Iterator[str]:
 
 
 def _alternatives(s: StagePlan, program: Program) -> Iterator[str]:
-    """What the other solvers say to this problem."""
+    """What the other solvers say to this problem: those that would take it, and by reason those that would not."""
     assert s.solver is not None
+    problem = forward(penalty_form(program.plan.problem, program.plan.table))
+    by_reason: dict[str, list[str]] = {}
     for word, other in solvers().items():
         if word != s.solver.word:
-            reasons = [
-                r.reason.removeprefix(f"`{word}` ")
-                for r in other().refusals(forward(penalty_form(program.plan.problem, program.plan.table)))
-            ]
-            yield f"    {word} {reasons[0] if reasons else 'would take it too'}"
+            reason = next((r.reason.removeprefix(f"`{word}` ") for r in other().refusals(problem)), "")
+            by_reason.setdefault(reason, []).append(word)
+    if takers := by_reason.pop("", []):
+        yield f"    {', '.join(takers)} would take it too"
+    for reason, words in by_reason.items():
+        yield f"    not taken by {', '.join(words)}: {reason.removeprefix('does not take ')}"
 
 
 def _implied(s: StagePlan, program: Program) -> Iterator[str]:

@@ -70,6 +70,9 @@ class LowRankLinear(nn.Module):
             return y if self.bias is None else y + self.bias
         return F.linear(F.linear(x, self.V), self.U, self.bias)
 
+    def extra_repr(self) -> str:
+        return f"{self.V.shape[1]}, {len(self.U)}, rank={len(self.V)}, bias={self.bias is not None}"
+
 
 class LowRankConv2d(_Convolved):
     """`rank` filters of the kernel's size for every group, then a 1 × 1 convolution. Input N × inputs × H × W."""
@@ -104,6 +107,9 @@ class LowRankConv2d(_Convolved):
         parts = x.reshape(-1, x.shape[1] // self.groups, *x.shape[2:])  # all groups have the same V
         inner = F.conv2d(parts, self.V, None, self.stride, 0, self.dilation)
         return F.conv2d(inner.reshape(len(x), self.groups * rank, h, w), self.U, self.bias, groups=self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{self.V.shape[1] * self.groups}, {len(self.U)}, {self.kernel}, rank={len(self.V)}"
 
 
 class Cores(nn.Module):
@@ -165,6 +171,9 @@ class Cores(nn.Module):
             kept = moved.shape[: moved.dim() - len(self._sides(k)[1])]
             state = F.linear(moved.reshape(-1, kernel.shape[1]), kernel).reshape(*kept, *sizes)
         return state.permute(self.last).reshape(-1, prod(m for m, _ in self.modes))
+
+    def extra_repr(self) -> str:
+        return f"modes={list(self.modes)}, ranks={list(self.ranks[1:-1])}, order={list(self.order)}"
 
     def _size(self, k: int, axis: int) -> int:
         """The length of an axis of core k: r_{k−1}, m_k, n_k or r_k."""

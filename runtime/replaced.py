@@ -127,7 +127,7 @@ def _reason(model: nn.Module, name: str, path: str) -> str:
     if module is None or name != _weight(path):
         return f"`{name}` is the weight of no layer"
     if type(module) not in (nn.Linear, nn.Conv2d):
-        return f"`{path}` is a {type(module).__name__}, which has no module of factors"
+        return f"no module of factors can take the place of `{path}`, of the class {type(module).__name__}"
     if module._forward_hooks or module._forward_pre_hooks:
         return f"`{path}` has hooks, which another module would not run"
     return ""
@@ -273,4 +273,3 @@ def _fault(p: Placed, table: ShapeTable) -> str:
     if not fits or sorted(p.order) != list(range(len(form.modes))):
         return f"has the ranks {list(p.ranks)} and the order {list(p.order)}"
     return ""
-

@@ -82,7 +82,9 @@ def save_shrunk(small: Shrunk, constructor: str, arguments: Mapping[str, Any], w
         raise FileProblem("P511", f"{weights} is where the description goes", "End its name in .safetensors.")
     tensors = {n: t.detach().cpu().numpy() for n, t in small.module.state_dict().items()}
     save_weights(weights, tensors, small.table)
-    document = Description(constructor, arguments, small.members, sha256(weights), small.dense, small.table, small.placed)
+    document = Description(
+        constructor, arguments, small.members, sha256(weights), small.dense, small.table, small.placed
+    )
     write_text(description, json.dumps(document.to_json(), ensure_ascii=False, indent=1) + "\n")
     return description
 

@@ -84,10 +84,12 @@ def verify_run(run: Path, problem_of: ProblemOf) -> Verification:
         certificate = parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
     except FileProblem as problem:
         return Verification((_said(problem),))
+    findings: list[Finding] = []
     try:
-        return Verification(tuple(_run(run, certificate, problem_of)), certificate)
+        findings.extend(_run(run, certificate, problem_of))  # what was found before a file cannot be read stays
     except FileProblem as problem:
-        return Verification((_said(problem),), certificate)
+        findings.append(_said(problem))
+    return Verification(tuple(findings), certificate)
 
 
 def verify_weights(

@@ -36,9 +36,9 @@ CHANNELS = (
     Code(
         "P534",
         "units and factors at once",
-        "Units without weights could be cut out for a constraint that counts them, in a network with layers of factors.",
+        "A constraint counts units that would be cut out, in a network whose layers would multiply by factors.",
         "Factors are of the full size of their layer: cutting both ways would change what was certified.",
-        "Export with another constraint on these layers, or take the weights of the run and its factors apart by hand.",
+        "Ask for one of the two in a spec, or export the factors with `--to best`.",
     ),
     Code(
         "P535",

@@ -13,7 +13,7 @@ from math import prod
 from prunelang.compiler.compositions import Made, agreed, largest, smallest
 from prunelang.compiler.expense import evens, expense, groups_of
 from prunelang.compiler.factor_words import modes_text
-from prunelang.compiler.forms import Form, LowRank, TensorTrain
+from prunelang.compiler.forms import Codebook, Fixed, Form, LowRank, TensorTrain
 from prunelang.compiler.problem import Constraint, FactorCost, FactorTerm, Interval, MatrixFunction, Problem
 from prunelang.compiler.proofs import words
 from prunelang.compiler.proofs.conflicts import Change, Evidence
@@ -72,9 +72,13 @@ def impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
     paid = [(e, _least(e, made_of)) for e in f.entries]
     lines = _asking([made_of[e.tensor] for e, cost in paid if cost and e.form >= 0], line.constraint)
     text, data = words.change(Change(line.index, "≤", least), line, line.constraint.dense)
-    total = _sum([(e, v) for e, v in paid if v], f.constant, made_of)
+    coded = any(isinstance(form, Codebook | Fixed) for m in made_of.values() for form in m.composition.forms)
+    rest = "all else, codes included" if coded else "all else"
+    total = _sum([(e, v) for e, v in paid if v], f.constant, rest, made_of)
     result = f"{total} = {words.number(least)}" if "+" in total else total
-    proof = f"{f.name} ≥ {result} > {words.amount(line.high, f.unit)} even at the smallest ranks"
+    ranked = any(e.form >= 0 for e, _ in paid)
+    even = "at the smallest ranks" if ranked else "with every weight removed that has no code"
+    proof = f"{f.name} ≥ {result} > {words.amount(line.high, f.unit)} even {even}"
     together = f"{words.listed([line.label, *(c.label for c in lines)])} cannot hold together"
     return Diagnostic(
         code="P310",
@@ -83,7 +87,7 @@ def impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
         span=line.constraint.span,
         label=words.asked(line, line.constraint.dense),
         secondary=tuple(Label(span, c.text) for span, c in {c.span: c for c in lines}.items()),
-        notes=(f"proof: {proof}", *_dense_parts(f, line)),
+        notes=(f"proof: {proof}", *_dense_parts(f, line, made_of, evidence)),
         hint=f"the smallest change that helps: {text}",
         conflict=(line.label, *(c.label for c in lines)),
         certificate={"function": f.name, "lhs_min": least, "rhs": line.high, "unit": f.unit},
@@ -91,11 +95,18 @@ def impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
     )
 
 
-def _dense_parts(f: FactorCost, line: Line) -> tuple[str, ...]:
-    """Why nothing helps where what is not factored costs too much alone."""
-    if line.high is None or f.constant <= line.high:
+def _dense_parts(f: FactorCost, line: Line, made_of: Mapping[str, Made], evidence: Evidence) -> tuple[str, ...]:
+    """Why nothing helps where what is not factored costs too much alone: the kernels that no line speaks of."""
+    counted = {e.tensor for e in f.entries}
+    loose = [
+        t.name
+        for t in evidence.table.tensors
+        if t.role == "weight" and t.name not in made_of and t.name not in counted and t.name not in evidence.frozen
+    ]
+    if line.high is None or f.constant <= line.high or not loose:
         return ()
-    return ("what no line makes of factors stays as it is: say `low_rank()`, `tt()` or `sparse()` for more tensors",)
+    names = words.listed(map(words.tensor, loose))
+    return (f"no line speaks of {names}: say `low_rank()`, `tt()` or `sparse()` for more tensors",)
 
 
 def _asking(made: Iterable[Made], budget: Constraint) -> list[Constraint]:
@@ -103,13 +114,13 @@ def _asking(made: Iterable[Made], budget: Constraint) -> list[Constraint]:
     return [c for c in found.values() if c.label != budget.label]
 
 
-def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, made_of: Mapping[str, Made]) -> str:
+def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, else_: str, made_of: Mapping[str, Made]) -> str:
     """``84 (fc1, rank 1) + 410 (all else)``."""
     parts = [f"{words.number(v)} ({words.tensor(e.tensor)}{_at(e, made_of)})" for e, v in paid]
     if len(parts) > 6:
         rest = sum(v for _, v in paid[3:])
         parts = [*parts[:3], f"{words.number(rest)} ({len(paid) - 3} more tensors)"]
-    rest = [f"{words.number(constant)} (all else)"] if constant or not parts else []
+    rest = [f"{words.number(constant)} ({else_})"] if constant or not parts else []
     return " + ".join([*parts, *rest])
 
 
@@ -191,7 +202,7 @@ def _evens(form: Form, shape: tuple[int, ...], groups: int) -> str:
     """Where it breaks even, and the cut into fewer cores that would save both, if any does."""
     even = evens(form, shape, groups)
     stored, computed = (f"up to rank {r}" if r else "at no rank" for r in (even.parameters, even.macs))
-    text = f"it saves numbers {stored} and multiply-adds {computed}"
+    text = f"it saves {stored}" if stored == computed else f"it saves numbers {stored} and multiply-adds {computed}"
     match form:
         case TensorTrain(modes, tuple(ranks)):
             rank = max(ranks)

@@ -414,6 +414,7 @@ def test_a_breach_is_the_only_finding() -> None:
         "state of nothing",
         "a copy of itself",
         "another's tensors",
+        "factors read before they are made",
     }
 
 
