@@ -1,6 +1,6 @@
 """What tensors are made of, in words: lines for `explain`, and sets as a spec would write them.
 
-first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12: 13 440 of 235 200 numbers, …
+first  fc1.weight  tensor train [[10, 28], [30, 28]], ranks ≤ 12 (13 440 of 235 200 numbers, …)
 """
 
 from __future__ import annotations
@@ -83,19 +83,19 @@ def _form(c: Composition, i: int, groups: int, by: list[str]) -> str:
             (least,), (most,) = smallest(c, i), largest(form, shape, c.size)
             each = expense(LowRank(1), shape, groups)
             assert each is not None
-            return f"W = U V, rank {least} … {most}{chosen}: {_costs(each, ' a rank')}"
+            return f"U V, rank {least} … {most}{chosen} ({_costs(each, ' a rank')})"
         case TensorTrain(modes, None):
             return f"tensor train {modes_text(modes)}, ranks{chosen}"
         case LowRank() | TensorTrain():
             found = expense(form, shape, groups)
             assert found is not None
             bound = f"rank ≤ {form.rank}" if isinstance(form, LowRank) else f"ranks ≤ {_ranks(form.ranks or ())}"
-            what = "W = U V" if isinstance(form, LowRank) else f"tensor train {modes_text(form.modes)}"
-            return f"{what}, {bound}{f',{chosen}: at most' if by else ':'} {_costs(found)}"
+            what = "U V" if isinstance(form, LowRank) else f"tensor train {modes_text(form.modes)}"
+            return f"{what}, {bound}{chosen} ({'at most ' if by else ''}{_costs(found)})"
         case Sparse(None):
             return f"sparse, entries{chosen}"
         case Sparse(int(count)):
-            return f"sparse, {grouped(count)} entries at most" + (f",{chosen}" if by else "")
+            return f"sparse, {grouped(count)} entries at most{chosen}"
         case Codebook(size):
             return f"codebook of {size} values, {_bits(size)} a weight"
         case Fixed(values, scaled):

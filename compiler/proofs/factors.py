@@ -105,8 +105,8 @@ def _dense_parts(f: FactorCost, line: Line, made_of: Mapping[str, Made], evidenc
     ]
     if line.high is None or f.constant <= line.high or not loose:
         return ()
-    names = words.listed(map(words.tensor, loose))
-    return (f"no line speaks of {names}: say `low_rank()`, `tt()` or `sparse()` for more tensors",)
+    full = f"{words.listed(map(words.tensor, loose))} {'counts' if len(loose) == 1 else 'count'} in full"
+    return (f"{full}: say `low_rank()`, `tt()` or `sparse()` of more tensors",)
 
 
 def _asking(made: Iterable[Made], budget: Constraint) -> list[Constraint]:
@@ -118,8 +118,8 @@ def _sum(paid: Sequence[tuple[FactorTerm, int]], constant: int, else_: str, made
     """``84 (fc1, rank 1) + 410 (all else)``."""
     parts = [f"{words.number(v)} ({words.tensor(e.tensor)}{_at(e, made_of)})" for e, v in paid]
     if len(parts) > 6:
-        rest = sum(v for _, v in paid[3:])
-        parts = [*parts[:3], f"{words.number(rest)} ({len(paid) - 3} more tensors)"]
+        others = sum(v for _, v in paid[3:])
+        parts = [*parts[:3], f"{words.number(others)} ({len(paid) - 3} more tensors)"]
     rest = [f"{words.number(constant)} ({else_})"] if constant or not parts else []
     return " + ".join([*parts, *rest])
 
@@ -145,7 +145,10 @@ def dear(problem: Problem, table: ShapeTable) -> dict[int, Diagnostic]:
     found: dict[int, Diagnostic] = {}
     for m in agreed(problem.constraints, table):
         tensor = m.composition.tensors[0]
-        note = _dear(m, table, (tensor, False) in decided, (tensor, True) in decided)
+        stored, computed = (tensor, False) in decided, (tensor, True) in decided
+        if isinstance(m.composition.forms[0], LowRank):  # both are proportional to its rank
+            stored = computed = stored or computed
+        note = _dear(m, table, stored, computed)
         if note is not None:
             found[place[m.constraints[0].label]] = note
     return found
@@ -199,14 +202,14 @@ def _at_ranks(form: Form) -> str:
 
 
 def _evens(form: Form, shape: tuple[int, ...], groups: int) -> str:
-    """Where it breaks even, and the cut into fewer cores that would save both, if any does."""
+    """Where it breaks even, and the cut that stores least of those that would save both, if any does."""
     even = evens(form, shape, groups)
     stored, computed = (f"up to rank {r}" if r else "at no rank" for r in (even.parameters, even.macs))
     text = f"it saves {stored}" if stored == computed else f"it saves numbers {stored} and multiply-adds {computed}"
     match form:
         case TensorTrain(modes, tuple(ranks)):
             rank = max(ranks)
-            for other in alternatives(shape[0], prod(shape[1:]), rank):
+            for other in sorted(alternatives(shape[0], prod(shape[1:]), rank), key=lambda a: a.parameters):
                 cut = expense(TensorTrain(other.modes, other.ranks), shape, groups)
                 if other.modes != modes and cut is not None and cut.saves:
                     return f"{text}; at rank {rank} `modes = {modes_text(other.modes)}` would save both"

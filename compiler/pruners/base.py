@@ -69,7 +69,7 @@ def _shrinks(c: Constraint) -> bool:
         case Interval(lower, _):
             return not lower and isinstance(c.function, Count | Choice | GroupCount | Structural | VectorNorm)
         case Named(name="box", arguments=ends):
-            return dict(ends)["lo"] <= 0 <= dict(ends)["hi"]
+            return bool(dict(ends)["lo"] <= 0 <= dict(ends)["hi"])
     return isinstance(c.set, NofM)
 
 

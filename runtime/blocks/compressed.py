@@ -34,6 +34,10 @@ class Compression(Protocol):
         """``argmin_Θ Σ_i (τ_i/2)‖W_i − Δ_i(Θ)‖² + (α_i/2)‖Θ − Θ_old‖²``, and ``‖ΔΘ‖²`` on the device."""
         ...
 
+    def distance(self, other: Self) -> Tensor:
+        """``‖Θ − Θ'‖²``."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Train:
@@ -56,6 +60,9 @@ class Train:
         i = self.layer
         new = tuple(sweep_cores(W[i], self.cores, self.modes, tau=p.tau[i], alpha=p.factors[i]))
         return replace(self, cores=new), _moved(new, self.cores)
+
+    def distance(self, other: Self) -> Tensor:
+        return _moved(other.cores, self.cores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +87,9 @@ class LowRank:
         U, V = sweep_factors(W[i], self.U, self.V, tau=p.tau[i], alpha=p.factors[i])
         return replace(self, U=U, V=V), _moved((U, V), (self.U, self.V))
 
+    def distance(self, other: Self) -> Tensor:
+        return _moved((other.U, other.V), (self.U, self.V))
+
 
 @dataclass(frozen=True, eq=False)
 class Sparse:
@@ -102,6 +112,9 @@ class Sparse:
         taus, alphas = ([of[i] for i in self.tensors] for of in (p.tau, p.factors))
         new = sparse_block([W[i].double() for i in self.tensors], old, self.count, tau=taus, alpha=alphas)
         return replace(self, tensors=dict(zip(self.tensors, new, strict=True))), _moved(new, old)
+
+    def distance(self, other: Self) -> Tensor:
+        return _moved(list(other.tensors.values()), list(self.tensors.values()))
 
 
 def _moved(new: tuple[Tensor, ...] | list[Tensor], old: tuple[Tensor, ...] | list[Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -19,7 +19,7 @@ from prunelang.runtime.blocks.layers import Convolution, Layer
 from prunelang.runtime.blocks.objective import chunk_value, distance
 from prunelang.runtime.blocks.outputs import u_last, v_last
 from prunelang.runtime.blocks.relu import u_hidden
-from prunelang.runtime.blocks.weights import Gram, w_block
+from prunelang.runtime.blocks.weights import Gram, Ridge
 
 ALLOWANCE = 64 * 2.0**-52  # share of L that float64 sums may be off by
 
@@ -50,7 +50,8 @@ class Splitting:
     """The variables U, V, W, b, Θ of one network and one data set, and their iteration.
 
     `weights` holds W (as the network stores it) and b of every layer; X and Y stay where they are and are read in
-    chunks of `rows` samples. U and V start as the network's own pre-activations and activations, Θ as given.
+    chunks of `rows` samples. U and V start as the network's own pre-activations and activations, Θ as given. W and Θ of
+    a layer that is compressed alone take `inner` turns in an iteration.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Splitting:
         folder: Path | None = None,
         tolerance: float = 1e-5,
         most: int = 100,
+        inner: int = 1,
     ) -> None:
+        self.inner = inner
         self.layers, self.samples, self.tolerance, self.most = tuple(layers), len(X), tolerance, most
         self.device = torch.device(device)
         self.weights = [(W.to(device, torch.float64), b.to(device, torch.float64)) for W, b in weights]
@@ -128,7 +131,7 @@ class Splitting:
             after = self._valued(p, new=True)
         numbers = torch.stack([after, residual.double(), *moved.values()]).tolist()
         blocks = dict(zip(moved, numbers[2:], strict=True))
-        lam = constants(p, [(c.layers, c.convex) for c in self.compressions])
+        lam = constants(p, [(c.layers, c.convex) for c in self.compressions], self.inner)
         promised = sum(lam[name] * x for name, x in blocks.items())
         step = Step(before, numbers[0], sum(blocks.values()), min(lam.values()), promised, numbers[1], blocks)
         if step.accepted:
@@ -142,7 +145,8 @@ class Splitting:
     def _sweep(self, p: Penalties) -> tuple[dict[str, Tensor], Tensor]:
         moved: dict[str, Tensor] = {}
         residual = torch.zeros((), dtype=torch.float64, device=self.device)
-        targets, self.weights = self.targets(), list(self.weights)
+        self.weights, self.compressions = list(self.weights), tuple(self.compressions)
+        targets = self.targets()
         for i in reversed(range(len(self.layers))):
             sums = Gram(self.layers[i], self.device, self._known_gram() if i == 0 else None)
             K = self._gain(i, p)
@@ -156,15 +160,31 @@ class Splitting:
                 dU += distance(U, self.U[i].old(j))
                 sums.add(self._input(i, j), U - self.Z[i].old(j))
                 residual = torch.maximum(residual, left)
-            W, b = self.weights[i]
-            target = targets.get(i)
-            self.weights[i] = w_block(
-                W, b, sums, self.samples,
-                rho=p.rho[i], alpha=p.weights[i], tau=p.tau[i] if target is not None else 0.0, target=target,
-            )  # fmt: skip
             moved |= {f"V{i + 1}": dV / self.samples, f"U{i + 1}": dU / self.samples}
-            moved |= {f"W{i + 1}": distance(self.weights[i][0], W), f"b{i + 1}": distance(self.weights[i][1], b)}
-        return moved | self._compress(p), residual
+            moved |= self._weigh(i, sums, targets.get(i), p)
+        return moved | self._compress([c for c in self.compressions if len(c.layers) > 1], p), residual
+
+    def _weigh(self, i: int, sums: Gram, target: Tensor | None, p: Penalties) -> dict[str, Tensor]:
+        """W and b of a layer; in turns with its Θ, where it is compressed alone."""
+        W, b = self.weights[i]
+        ridge = Ridge.of(
+            W, b, sums, self.samples,
+            rho=p.rho[i], alpha=p.weights[i], tau=p.tau[i] if target is not None else 0.0, omega=p.omega[i],
+        )  # fmt: skip
+        self.weights[i] = ridge.solved(target)
+        moved: dict[str, Tensor] = {}
+        alone = [c for c in self.compressions if c.layers == (i,)]
+        for c in alone:
+            new, _ = c.updated({i: self.weights[i][0]}, p)
+            for _ in range(self.inner - 1):
+                self.weights[i] = ridge.solved(new.targets()[i].reshape(W.shape))
+                new, _ = new.updated({i: self.weights[i][0]}, p)
+            moved[f"Θ{i + 1}"] = c.distance(new)
+            self._replace({c: new})
+        return moved | {f"W{i + 1}": distance(self.weights[i][0], W), f"b{i + 1}": distance(self.weights[i][1], b)}
+
+    def _replace(self, new: Mapping[Compression, Compression]) -> None:
+        self.compressions = tuple(new.get(c, c) for c in self.compressions)
 
     def _activations(self, i: int, j: int, p: Penalties, K: Tensor | None) -> tuple[Tensor, Tensor]:
         """V_i of a chunk, and the residual of its solve."""
@@ -192,11 +212,12 @@ class Splitting:
         K = gain(self.weights[i + 1][0], gamma=p.gamma[i], rho=p.rho[i + 1], alpha=p.activations[i])
         return K.to(self.dtype)
 
-    def _compress(self, p: Penalties) -> dict[str, Tensor]:
+    def _compress(self, joint: Sequence[Compression], p: Penalties) -> dict[str, Tensor]:
+        """Θ that several layers share: after all of their weights."""
         W = {i: W for i, (W, _) in enumerate(self.weights)}
-        updates = [c.updated(W, p) for c in self.compressions]
-        self.compressions = tuple(c for c, _ in updates)
-        return {f"Θ{c.layers[0] + 1}": moved for c, moved in updates}
+        updates = {c: c.updated(W, p) for c in joint}
+        self._replace({c: new for c, (new, _) in updates.items()})
+        return {f"Θ{c.layers[0] + 1}": moved for c, (_, moved) in updates.items()}
 
     # ── passes over the data ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -234,6 +255,8 @@ class Splitting:
         total /= self.samples
         for i, target in self.targets().items():
             total += distance(self.weights[i][0], target) * (p.tau[i] / 2)
+        for (W, _), omega in zip(self.weights, p.omega, strict=True):
+            total += W.square().sum() * (omega / 2)
         return total
 
     def _known_gram(self) -> Tensor:
@@ -257,7 +280,7 @@ def _squares(x: Tensor) -> Tensor:
 
 
 def _same_objective(p: Penalties, q: Penalties) -> bool:
-    return (p.gamma, p.rho, p.tau) == (q.gamma, q.rho, q.tau)
+    return (p.gamma, p.rho, p.tau, p.omega) == (q.gamma, q.rho, q.tau, q.omega)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -48,21 +51,46 @@ def w_block(
     alpha: float,
     tau: float = 0.0,
     target: Tensor | None = None,
+    omega: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """``argmin_{W', b'} (ρ/2n)‖U − W'V − b'‖² + (τ/2)‖W' − target‖² + (α/2)(‖W' − W‖² + ‖b' − b‖²)``.
+    """``argmin_{W', b'} (ρ/2n)‖U − W'V − b'‖² + (ω/2)‖W'‖² + (τ/2)‖W' − target‖² + (α/2)(‖W' − W‖² + ‖b' − b‖²)``.
 
     `sums` holds the residuals ``R = U − W V − b`` of the W and b given. The bias is an extended column:
 
-        [ΔW Δb] ((ρ/n) V̄ᵀV̄ + diag(τ + α, …, τ + α, α)) = (ρ/n) RᵀV̄ + [τ(target − W) 0]
+        [ΔW Δb] ((ρ/n) V̄ᵀV̄ + diag(ω + τ + α, …, ω + τ + α, α)) = (ρ/n) RᵀV̄ + [τ(target − W) − ωW 0]
 
-    solved by Cholesky in float64. L falls by at least ``(τ/2 + α)‖ΔW‖² + α‖Δb‖²``; without target, τ = 0.
+    solved by Cholesky in float64. L falls by at least ``((ω + τ)/2 + α)‖ΔW‖² + α‖Δb‖²``; without target, τ = 0.
     """
-    W2, b = W.double().flatten(1), b.double()
-    A = sums.gram * (rho / samples)
-    A.diagonal().add_(alpha)
-    rhs = sums.cross * (rho / samples)
-    if target is not None:
-        A.diagonal()[:-1].add_(tau)
-        rhs[:, :-1].add_(target.double().flatten(1) - W2, alpha=tau)
-    change = torch.cholesky_solve(rhs.T, torch.linalg.cholesky(A)).T
-    return (W2 + change[:, :-1]).view(W.shape), b + change[:, -1]
+    tau = tau if target is not None else 0.0
+    return Ridge.of(W, b, sums, samples, rho=rho, alpha=alpha, tau=tau, omega=omega).solved(target)
+
+
+@dataclass(frozen=True, eq=False)
+class Ridge:
+    """`w_block` for one target after another: what does not depend on the target is factored once."""
+
+    W: Tensor
+    b: Tensor
+    rhs: Tensor
+    factor: Tensor
+    tau: float
+
+    @classmethod
+    def of(
+        cls, W: Tensor, b: Tensor, sums: Gram, samples: int, *, rho: float, alpha: float, tau: float, omega: float
+    ) -> Self:
+        W, b = W.double(), b.double()
+        A = sums.gram * (rho / samples)
+        A.diagonal().add_(alpha)
+        A.diagonal()[:-1].add_(tau + omega)
+        rhs = sums.cross * (rho / samples)
+        rhs[:, :-1].sub_(W.flatten(1), alpha=tau + omega)
+        return cls(W, b, rhs, torch.linalg.cholesky(A), tau)
+
+    def solved(self, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        rhs = self.rhs
+        if target is not None:
+            rhs = rhs.clone()
+            rhs[:, :-1].add_(target.double().flatten(1), alpha=self.tau)
+        change = torch.cholesky_solve(rhs.T, self.factor).T
+        return self.W + change[:, :-1].view(self.W.shape), self.b + change[:, -1]

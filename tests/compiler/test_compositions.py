@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from math import prod
 from typing import Any
@@ -464,6 +465,24 @@ def test_a_budget_that_chooses_ranks_makes_no_bound_dear() -> None:
     assert "P240" not in [d.code for d in findings(f"{HEAD}subject to\n{lines}\n{LC}")]
 
 
+def test_a_budget_of_numbers_leaves_the_operations_of_a_train_to_be_said() -> None:
+    """Six cores of rank 6 store less than the matrix, and compute more."""
+    lines = '  one: tt_rank(net["fc2"].weights) ≤ 12\n  small: {}(net) ≤ 99%'
+    for cost, count in (("params", 1), ("bytes", 1), ("macs", 0), ("flops", 0)):
+        found = [d for d in findings(f"{HEAD}subject to\n{lines.format(cost)}\n{LC}") if d.code == "P240"]
+        assert len(found) == count
+        assert all("takes more multiply-adds" in d.message and "84 320" in d.notes[0] for d in found)
+
+
+def test_the_note_on_a_train_names_a_cut_that_saves_both() -> None:
+    lines = '  one: tt_rank(net["fc1"].weights) ≤ 8'
+    (found,) = [d for d in findings(f"{HEAD}subject to\n{lines}\n{LC}") if d.code == "P240"]
+    cut = re.search(r"`modes = (.*)` would save both", found.hint or "")
+    assert cut is not None
+    better = lines.replace(")", f", modes = {cut[1]})")
+    assert "P240" not in codes(f"{HEAD}subject to\n{better}\n{LC}")
+
+
 def test_proofs_say_what_a_budget_can_reach() -> None:
     found = plan('  a: rank(net["fc1"].weights) ≤ 5\n  small: macs(net) ≤ 13%')
     proof = prove(found.problem, found.table)["small"]
@@ -478,13 +497,14 @@ def test_explain_shows_the_choice_of_modes_beside_its_alternatives() -> None:
     label, tensors, text = rows[0]
     assert (label, tensors) == ("first", FC2)
     assert "ranks ≤ " in text
-    assert "cores absorbed in the order" in text
+    assert "cores meet the sample in the order" in rows[1][2]
     taken = [r for r in rows if "← taken" in r[2]]
     assert len(taken) == 1
-    counts = [int(r[2].split(": ")[1].split(" numbers")[0].replace(" ", "")) for r in rows[2:]]
+    counts = [int(r[2].split(": ")[1].split(" numbers")[0].replace(" ", "")) for r in rows[3:]]
     assert min(counts) == int(taken[0][2].split(": ")[1].split(" numbers")[0].replace(" ", ""))
     given = list(explained(plan('net["fc1"].weights ∈ tt(8, modes = [[10, 28], [30, 28]])')))
-    assert len(given) == 1
+    assert len(given) == 2
+    assert given[1][2].startswith("saves up to rank ")
 
 
 def test_explain_says_what_chooses_ranks() -> None:
@@ -493,7 +513,7 @@ def test_explain_says_what_chooses_ranks() -> None:
         (
             "a",
             FC1,
-            "low rank, r(m + n) = 1 084·r numbers of 235 200, r ≤ break-even 216 chosen by small + "
+            "U V, rank 1 … 216 chosen by small (1 084 of 235 200 numbers and multiply-adds a rank) + "
             "sparse, entries chosen by small",
         )
     ]
