@@ -201,7 +201,7 @@ class _Check:
         try:
             world.selectors = Selectors(self.table_of(model, data))
         except TableError as error:
-            world.report.error("P543", model.span, error.message, hint=error.hint)
+            world.report.error(error.code, model.span, error.message, hint=error.hint)
 
     def lets(self) -> None:
         """Evaluate every let, so that one that nothing uses is checked too."""

@@ -207,14 +207,15 @@ def _negated(term: Term) -> Term:
     return replace(term, weight=-term.weight)
 
 
-def lower(plan: Plan, *, train_size: int) -> Graph:
-    """The verified graph of a plan. `train_size` is the number of training samples, for batches per epoch.
+def lower(plan: Plan, *, train_size: int, batches: int | None = None) -> Graph:
+    """The verified graph of a plan. `train_size` is the number of training samples, `batches` of optimizer steps in an
+    epoch: left out, of the batches that the samples make.
 
     Raises `InvalidGraph` if the result breaks an invariant, which would be a bug of ours.
     """
     asked = penalty_plan(driven_plan(plan), train_size)
     plan = forward_plan(asked)
-    low = Lowering(plan, -(-train_size // plan.data.batch))
+    low = Lowering(plan, -(-train_size // plan.data.batch) if batches is None else batches)
     low.declare(Data("data", plan.data.text, plan.data.batch, low.batches, plan.data.seed))
     if low.constrained:
         low.weights("W", low.constrained)

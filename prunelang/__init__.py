@@ -15,23 +15,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prunelang import register
+    from prunelang import register, words
     from prunelang.api import Program, compile
+    from prunelang.building.problem import Problem
     from prunelang.dsl.diagnostics import SpecError
     from prunelang.execution import Solution
+    from prunelang.resuming.resume import resume
     from prunelang.runtime.shrink import shrink
     from prunelang.runtime.shrunk import load_shrunk
+    from prunelang.stepping import Stepper
 
     __version__: str
 
-__all__ = ["Program", "Solution", "SpecError", "__version__", "compile", "load_shrunk", "register", "shrink"]
+__all__ = [
+    "Problem",
+    "Program",
+    "Solution",
+    "SpecError",
+    "Stepper",
+    "__version__",
+    "compile",
+    "load_shrunk",
+    "register",
+    "resume",
+    "shrink",
+    "words",
+]
 
 _HOME = {
+    "Problem": "prunelang.building.problem",
     "Program": "prunelang.api",
     "Solution": "prunelang.execution",
+    "Stepper": "prunelang.stepping",
     "SpecError": "prunelang.dsl.diagnostics",
     "compile": "prunelang.api",
     "load_shrunk": "prunelang.runtime.shrunk",
+    "resume": "prunelang.resuming.resume",
     "shrink": "prunelang.runtime.shrink",
 }
 
@@ -39,8 +58,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         value: Any = _version()
-    elif name == "register":
-        value = import_module("prunelang.register")
+    elif name in ("register", "words"):
+        value = import_module(f"prunelang.{name}")
     elif name in _HOME:
         value = getattr(import_module(_HOME[name]), name)
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.catalog import DataFacts, ModelFacts
 from prunelang.compiler.check import Catalog, TableError, check, runnability
+from prunelang.compiler.given import GIVEN, NETWORK, SAMPLES
 from prunelang.compiler.plan import DataPlan, ModelPlan, Plan
 from prunelang.compiler.problem import Problem
 from prunelang.compiler.shapes import ShapeTable
@@ -21,11 +22,17 @@ from prunelang.dsl.parser import decode, parse
 from prunelang.dsl.spans import Source
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from prunelang.binding import Loader, Rates
     from prunelang.compiler.graph import Graph
     from prunelang.execution import Solution
     from prunelang.probe import Probes
     from prunelang.runtime.machine import Event
+    from prunelang.stepping import Stepper
 
+NOT_GIVEN = "`prunelang.compile(…, model=net, sample=x)`; or register the network and name it"
 ParamValue = str | int | float
 """What `params` may give: text as on the command line, or a number."""
 
@@ -36,18 +43,34 @@ def compile(
     params: Mapping[str, ParamValue] | None = None,
     shapes: ShapeTable | None = None,
     dtype: str = "float32",
+    model: nn.Module | None = None,
+    sample: torch.Tensor | None = None,
 ) -> Program:
     """Parse, check, canonicalise and prove a spec.
 
     `spec` is a path, or the text itself (anything with a newline). `params` override the spec's parameters, keeping
     kind and range: text as on the command line (``"2%"``), or a number (0.02 is 2 % where the param is a percentage).
-    `shapes` is used instead of tracing the network. Raises `SpecError` holding every diagnostic, FileNotFoundError for
-    a path that is not there.
+    `shapes` is used instead of tracing the network. `model` is the network that the spec calls ``given()``, and
+    `sample` a batch of its inputs, of which shape and type are read; the network is neither run nor changed. Raises
+    `SpecError` holding every diagnostic, FileNotFoundError for a path that is not there.
     """
+    if model is not None:
+        shapes = given_shapes(model, sample)
     if isinstance(spec, str) and "\n" in spec:
         return compile_source(Source(spec, "<text>"), Path.cwd(), params=params, shapes=shapes, dtype=dtype)
     path = Path(spec)
     return compile_source(read_source(path), path.parent, params=params, shapes=shapes, dtype=dtype)
+
+
+def given_shapes(model: nn.Module, sample: torch.Tensor | None) -> ShapeTable:
+    """The shape table of a network that is handed over. Raises ValueError without a sample, `TraceError`."""
+    from prunelang.binding import unwrapped
+    from prunelang.runtime.trace import trace
+
+    if sample is None or sample.dim() < 1:
+        raise ValueError("`model` comes with `sample`: a batch of inputs as the network takes them")
+    net = unwrapped(model)
+    return trace(net, tuple(sample.shape[1:]), model_text=NETWORK.text({}), dtype=sample.dtype)
 
 
 def read_source(path: Path) -> Source:
@@ -68,7 +91,7 @@ def compile_source(
     declared = {s.name: s for s in spec.statements if isinstance(s, tree.Param)}
     values = {name: _literal(value, declared.get(canonical(name))) for name, value in (params or {}).items()}
     plan = check(spec, source, table_of=table_source(shapes, dtype), catalog=known(), parameters=values)
-    return Program(plan, folder, dtype)
+    return Program(plan, folder, dtype, values, shapes is not None)
 
 
 def _literal(value: ParamValue, param: tree.Param | None) -> str:
@@ -89,7 +112,27 @@ def known() -> Catalog:
     from prunelang.runtime import registry
 
     losses = {name: facts.signature for name, facts in registry.losses.facts().items()}
-    return Catalog(registry.models.facts(), registry.data.facts(), losses)
+    models, data = registry.models.facts(), registry.data.facts()
+    return Catalog(_With(models, {GIVEN: NETWORK}), _With(data, {GIVEN: SAMPLES}), losses)
+
+
+class _With(Mapping[str, Any]):
+    """Facts by name, with a few more; imports nothing before a name is looked up."""
+
+    def __init__(self, facts: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+        self.facts, self.more = facts, more
+
+    def __getitem__(self, name: str) -> Any:
+        return self.more[name] if name in self.more else self.facts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self.facts, *self.more))
+
+    def __len__(self) -> int:
+        return len(self.facts) + len(self.more)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.more or name in self.facts
 
 
 def table_source(shapes: ShapeTable | None, dtype: str) -> Callable[[ModelPlan, DataPlan], ShapeTable]:
@@ -102,8 +145,10 @@ def table_source(shapes: ShapeTable | None, dtype: str) -> Callable[[ModelPlan, 
             return shapes.in_dtype(dtype)
         from prunelang.runtime import registry
 
+        if model.constructor == GIVEN:
+            raise TableError("`given()` is a network that a program hands over", NOT_GIVEN, "P557")
         entry = registry.models[model.constructor]
-        offered = _offered(registry.data[data.constructor].facts, data)
+        offered = None if data.constructor == GIVEN else _offered(registry.data[data.constructor].facts, data)
         try:
             table = _cached(entry.facts, model) or entry.shapes(model.arguments, offered)
         except Exception as error:
@@ -134,6 +179,9 @@ class Program:
     plan: Plan
     folder: Path
     dtype: str = "float32"
+    given: Mapping[str, str] = field(default_factory=dict)  # params, as the language writes them
+    shaped: bool = False  # the table of shapes was given
+    code: tuple[str, ...] = ()  # what registered names for it, as the command line was told
 
     @property
     def problem(self) -> Problem:
@@ -189,14 +237,21 @@ class Program:
         seed: int = 0,
         device: str = "cpu",
         deterministic: bool = False,
+        checkpoint_every: str = "5",
+        restart: bool = False,
         observe: Callable[[Event], None] = lambda event: None,
         stop: Callable[[], bool] = lambda: False,
     ) -> Solution:
         """Train, finish feasible, save under `out` and certify what was saved.
 
-        Raises `SpecError` when the program cannot be run; a numerical failure or an interruption is in the solution.
+        Between the ends of stages a checkpoint is written every `checkpoint_every` minutes, or epochs (``"10epochs"``);
+        `prunelang.resume` goes on from it. Where `out` holds a run that has not finished, only `restart` begins anew.
+        Raises `SpecError` when the program cannot be run, `ResumeRefused` (P527, P528) for a folder that is not free,
+        `FileProblem` (P525) where a checkpoint cannot be written, ValueError for a `checkpoint_every` that is neither; a
+        numerical failure or an interruption is in the solution.
         """
         from prunelang.execution import RunOptions, run
+        from prunelang.resuming.every import Every
 
         self.require_runnable()
         options = RunOptions(
@@ -205,8 +260,41 @@ class Program:
             device=device,
             dtype=self.dtype,
             deterministic=deterministic,
+            checkpoint_every=Every.parse(checkpoint_every),
+            restart=restart,
+            parameters=self.given,
+            code=self.code,
+            shapes=self.shaped,
         )
         return run(self.plan, self.folder, options, observe, stop)
+
+    def bind(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        loader: Loader | None = None,
+        evaluate: Callable[[str, str], float] | None = None,
+        steps_per_epoch: int | None = None,
+        rates: Rates = "optimizer",
+        seed: int = 0,
+        observe: Callable[[Event], None] = lambda event: None,
+    ) -> Stepper:
+        """The program inside a training loop of one's own: see `Stepper`.
+
+        `model` has the names and shapes that the spec was checked with; it may be wrapped by `torch.compile`.
+        `optimizer` holds its parameters and steps once a batch; its own rates and decay are used, or with
+        ``rates="spec"`` those that the spec states. `loader` has as many batches as an epoch has optimizer steps,
+        unless `steps_per_epoch` says otherwise; without both they are those of the spec's data set. ``evaluate(name, split)``
+        measures `accuracy` and its like on the network as it is, in place of the spec's data set.
+
+        Raises `SpecError`: P550 for a program that another loop cannot drive, P551 and P552 for a network and an
+        optimizer that do not fit, P553 and P554 for what is missing, and what `run` raises.
+        """
+        from prunelang.binding import Given
+        from prunelang.stepping import bind
+
+        return bind(self, Given(model, optimizer, loader, evaluate, steps_per_epoch, rates), seed, observe)
 
     def probe(
         self,

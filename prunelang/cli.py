@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,54 +22,33 @@ from prunelang.console import (
 )
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.exits import Exit, exit_of, table, worst
+from prunelang.flags import (
+    EXISTING,
+    FILE,
+    FOLDER,
+    FOLDERS,
+    check_device,
+    echo_json,
+    option_device,
+    option_dtype,
+    option_format,
+    option_seed,
+    options_compile,
+)
+from prunelang.resuming.command import resume
+from prunelang.seeing import explain, report, sweep
 
 if TYPE_CHECKING:
-    from prunelang.api import Program
     from prunelang.shrinking import WrittenShrunk
     from prunelang.verification import Written
 
 EPILOG = "\b\nExit codes:\n" + table()
-FILE = click.Path(dir_okay=False, path_type=Path)
-EXISTING = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FORMATS = ["best", "dense", "bitmask", "csr", "coded"]
-Command = Callable[..., Any]
 
 
 def main() -> None:
     """Entry point: every way out has one of the exit codes of `prunelang.exits`."""
     sys.exit(guarded(lambda: cli.main(standalone_mode=False, prog_name="prune")))
-
-
-def echo_json(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=1))
-
-
-# ── options that several commands have ───────────────────────────────────────────────────────────────────────────
-
-
-def option_format(f: Command) -> Command:
-    kinds = click.Choice(["text", "json"])
-    return click.option("--format", "style", type=kinds, default="text", help="text, or JSON with a format_version")(f)
-
-
-def options_compile(f: Command) -> Command:
-    """Options of every command that compiles a spec."""
-    f = click.option("--shapes", type=EXISTING, help="a saved shape table, such as shapes.json of a run")(f)
-    what = "Python code that registers networks, data or losses"
-    f = click.option("--with", "code", multiple=True, metavar="FILE|MODULE", help=what)(f)
-    what = "override a param of the spec"
-    return click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help=what)(f)
-
-
-def option_dtype(f: Command) -> Command:
-    kinds = click.Choice(["float32", "float64"])
-    return click.option("--dtype", type=kinds, default="float32", show_default=True, help="of weights and data")(f)
-
-
-def option_seed(f: Command) -> Command:
-    kind = click.IntRange(0, 2**63 - 1)
-    return click.option("--seed", type=kind, default=0, show_default=True, help="of weights and data order")(f)
 
 
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,6 +58,10 @@ def option_seed(f: Command) -> Command:
 @click.version_option(package_name="prunelang", prog_name="prune")
 def cli() -> None:
     """State a compression problem, prove what can be proved, train, and get certified weights."""
+
+
+for _command in (explain, report, resume, sweep):
+    cli.add_command(_command)
 
 
 @cli.command()
@@ -166,137 +147,60 @@ def fmt(paths: tuple[str, ...], only_check: bool, diff: bool, ascii_only: bool) 
 
 
 @cli.command()
-@click.argument("subject", metavar="SPEC|CODE")
-@click.option("--stage", default="all", help="spec, problem, proofs, solver or graph; all by default")
-@click.option("--probe", "probing", is_flag=True, help="prices, from short runs with every upper bound moved")
-@click.option("--delta", default="10%", show_default=True, help="of --probe: by how much bounds are moved")
-@click.option("--share", default="25%", show_default=True, help="of --probe: length of its runs")
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True, help="of --probe: runs a bound")
-@options_compile
-@option_format
-@click.pass_context
-def explain(
-    context: click.Context, subject: str, stage: str, probing: bool, delta: str, share: str, seeds: int,
-    settings: tuple[str, ...], code: tuple[str, ...], shapes: Path | None, style: str,
-) -> int:  # fmt: skip
-    """What a spec means and what will run; or what a diagnostic's code, such as P310, means."""
-    from prunelang.explain import STAGES, code_json, code_text, explain_json, is_code
-    from prunelang.explain import explain as explained
-
-    given = [n for n in ("delta", "share", "seeds") if context.get_parameter_source(n) is ParameterSource.COMMANDLINE]
-    if given and not probing:
-        raise click.UsageError(f"--{given[0]} is of --probe alone")
-    if probing and (stage != "all" or is_code(subject)):
-        raise click.UsageError("--probe is of a spec, and prints nothing else")
-    if probing:
-        return _probe(compiled(subject, settings, code, shapes), delta, share, seeds, style)
-    if is_code(subject):
-        known = code_text(subject)
-        if known is None:
-            raise Failure(f"no diagnostic has the code {subject}", Exit.USAGE)
-        click.echo(json.dumps(code_json(subject), ensure_ascii=False, indent=1) if style == "json" else known)
-        return Exit.DONE
-    if stage not in STAGES:
-        raise click.BadParameter(f"one of {', '.join(STAGES)}", param_hint="--stage")
-    program = compiled(subject, settings, code, shapes)
-    if style == "json":
-        echo_json(explain_json(program, stage))
-        return Exit.DONE
-    show(program.diagnostics, program.plan.source)
-    click.echo(explained(program, stage), nl=False)
-    return Exit.DONE
-
-
-def _probe(program: Program, delta: str, share: str, seeds: int, style: str) -> int:
-    """Prices on stdout, the short runs on stderr."""
-    from prunelang.probe import ProbeFailed, fraction
-    from prunelang.progress import shown
-    from prunelang.signals import stop_on_signals
-
-    step, length = (_share(fraction, text, name) for text, name in ((delta, "--delta"), (share, "--share")))
-    if step == 1:
-        raise click.BadParameter("a bound that is moved by all of itself is 0", param_hint="--delta")
-    program.require_runnable()
-    with shown(quiet=False) as display, stop_on_signals() as stop:
-        display.diagnostics(program.diagnostics, program.plan.source)
-        try:
-            found = program.probe(delta=step, share=length, seeds=seeds, observe=display.observe, stop=stop)
-        except ProbeFailed as error:
-            display.failed(str(error))
-            return Exit.INTERRUPTED if error.interrupted else Exit.NUMERICAL
-        display.diagnostics(found.skipped, program.plan.source)
-    if style == "json":
-        echo_json(found.to_json())
-    else:
-        click.echo(found.text(), nl=False)
-    return Exit.DONE
-
-
-def _share(read_share: Callable[[str], Fraction], text: str, option: str) -> Fraction:
-    try:
-        value = read_share(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint=option) from error
-    if not 0 < value <= 1:
-        raise click.BadParameter(f"{text} is not between 0 and 100%", param_hint=option)
-    return value
-
-
-@cli.command()
 @click.argument("path", metavar="SPEC")
 @options_compile
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="run directory; runs/NAME by default")
+@click.option("--out", type=FOLDERS, help="run directory; runs/NAME by default")
 @option_seed
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, …")
+@option_device
 @option_dtype
 @click.option("--deterministic", is_flag=True, help="deterministic algorithms: same machine type, same bits")
+@click.option(
+    "--checkpoint-every",
+    "every",
+    default="5",
+    show_default=True,
+    metavar="MINUTES|Nepochs",
+    help="how often the state is saved between the ends of stages, for `prune resume`",
+)
+@click.option("--restart", is_flag=True, help="begin anew where the folder holds a run that has not finished")
+@click.option("--tensorboard", "board", type=FOLDERS, help="write losses, constraints and prices for TensorBoard there")
 @click.option("--quiet", is_flag=True, help="no progress")
 @option_format
 def run(
     path: str, settings: tuple[str, ...], code: tuple[str, ...], shapes: Path | None, out: Path | None, seed: int,
-    device: str, dtype: str, deterministic: bool, quiet: bool, style: str,
+    device: str, dtype: str, deterministic: bool, every: str, restart: bool, board: Path | None, quiet: bool,
+    style: str,
 ) -> int:  # fmt: skip
     """Train under the constraints, save, and certify what was saved."""
     from prunelang.progress import shown
-    from prunelang.report import result_json, result_text
+    from prunelang.resuming.command import conclude, ended, refusals
+    from prunelang.resuming.every import Every
     from prunelang.signals import stop_on_signals
-
-    program = compiled(path, settings, code, shapes, dtype)
-    program.require_runnable()
-    _check_device(device)
-    with shown(quiet) as display, stop_on_signals() as stop:
-        display.diagnostics(program.diagnostics, program.plan.source)
-        solution = program.run(
-            out, seed=seed, device=device, deterministic=deterministic, observe=display.observe, stop=stop
-        )
-        if solution.failure:
-            display.failed(f"{solution.failure}; the last good weights are in {solution.directory}")
-        elif solution.interrupted:
-            display.failed(f"interrupted; the last good weights are in {solution.directory}")
-    if style == "json":
-        echo_json(result_json(solution))
-    else:
-        click.echo(result_text(solution))
-    if solution.failure:
-        return Exit.NUMERICAL
-    if solution.interrupted:
-        return Exit.INTERRUPTED
-    return Exit.DONE if solution.feasible else Exit.VIOLATED
-
-
-def _check_device(device: str) -> None:
-    import torch
+    from prunelang.tensorboards import both, tensorboard
 
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise Failure(f"device {device} cannot be used: {str(error).splitlines()[0]}", Exit.USAGE) from error
+        Every.parse(every)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--checkpoint-every") from error
+    program = replace(compiled(path, settings, code, shapes, dtype), code=code)
+    program.require_runnable()
+    check_device(device)
+    with refusals(Exit.USAGE), tensorboard(board) as scalars, shown(quiet) as display, stop_on_signals() as stop:
+        display.diagnostics(program.diagnostics, program.plan.source)
+        solution = program.run(
+            out, seed=seed, device=device, deterministic=deterministic, checkpoint_every=every, restart=restart,
+            observe=display.observe if board is None else both(display.observe, scalars), stop=stop,
+        )  # fmt: skip
+        ended(solution, display.failed)
+    return conclude(solution, style)
 
 
 @cli.command()
 @click.argument("path", metavar="SPEC")
 @options_compile
-@click.option("--target", type=click.Choice(["torch"]), default="torch", show_default=True, help="what it runs on")
+@click.option(
+    "--target", type=click.Choice(["torch", "notebook"]), default="torch", show_default=True, help="script, or notebook"
+)
 @click.option("-o", "--output", type=FILE, help="file; stdout by default")
 @option_seed
 @option_dtype
@@ -305,10 +209,12 @@ def emit(
     output: Path | None, seed: int, dtype: str,
 ) -> None:  # fmt: skip
     """The same graph as a standalone script that needs torch alone."""
+    from prunelang.compiler.codegen.notebook import notebook
     from prunelang.emission import emit_program, write_script
 
-    assert target == "torch"  # the only one there is
     emitted = emit_program(compiled(path, settings, code, shapes, dtype), seed=seed)
+    if target == "notebook":
+        emitted = replace(emitted, script=notebook(emitted.script))
     if output is not None:
         for written in write_script(emitted, output):
             click.echo(f"wrote {written}")
@@ -352,22 +258,6 @@ def verify(
     else:
         click.echo(result.text())
     return Exit.DONE if result.ok else Exit.VIOLATED
-
-
-@cli.command()
-@click.argument("run", type=FOLDER)
-@option_format
-def report(run: Path, style: str) -> int:
-    """Asked, got, margin and price of every constraint of a run, as its certificate states them."""
-    from prunelang.report import certificate_text
-    from prunelang.verification import certificate_of
-
-    certificate = certificate_of(run)
-    if style == "json":
-        echo_json(certificate.to_json())
-    else:
-        click.echo(certificate_text(certificate, run))
-    return Exit.DONE if certificate.satisfied else Exit.VIOLATED
 
 
 @cli.command()

@@ -19,6 +19,7 @@ from prunelang.exits import Exit, exit_of
 
 if TYPE_CHECKING:
     from prunelang.api import Program
+    from prunelang.compiler.shapes import ShapeTable
 
 FORMAT_VERSION = "1.0"
 
@@ -151,17 +152,21 @@ def compiled(
 ) -> Program:
     """The program of a spec. Raises `SpecError` with all its diagnostics."""
     from prunelang.api import compile_source
-    from prunelang.compiler.shapes import ShapeTable
 
     load_code(code)
     source, folder = read(path)
-    table = None
-    if shapes is not None:
-        try:
-            table = ShapeTable.loads(shapes.read_text(encoding="utf-8"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Failure(f"{shapes} is not a shape table: {error}", Exit.USAGE) from error
+    table = None if shapes is None else shape_table(shapes)
     return compile_source(source, folder, params=parameters(settings), shapes=table, dtype=dtype)
+
+
+def shape_table(path: Path) -> ShapeTable:
+    """A saved shape table."""
+    from prunelang.compiler.shapes import ShapeTable
+
+    try:
+        return ShapeTable.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Failure(f"{path} is not a shape table: {error}", Exit.USAGE) from error
 
 
 # ── documents ────────────────────────────────────────────────────────────────────────────────────────────────────

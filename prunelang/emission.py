@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from prunelang.compiler.codegen import Array, ArrayData, DataSource, Emitted, IdxData, Symbol, emit
+from prunelang.compiler.codegen.options import Options, Param, found
+from prunelang.compiler.codegen.script import NONE
+from prunelang.compiler.graph import walk
 from prunelang.compiler.plan import Plan
 from prunelang.compiler.problem import Measured
+from prunelang.dsl.diagnostics import SpecError
 from prunelang.runtime import registry
 from prunelang.runtime.files import write_atomically, write_text
 
@@ -26,17 +32,47 @@ IDX = ("mnist", "fashion_mnist")
 
 def emit_program(program: Program, *, seed: int = 0) -> Emitted:
     """The script of a program, and its sidecar files by name. Raises `SpecError` when the program cannot be run."""
+    from prunelang.api import compile_source
+
+    data = data_source(program.plan, program.folder)
+    first = written(program, data, seed)
+    params = params_of(program)
+    if not params:
+        return first
+
+    def moved(values: Mapping[str, str]) -> str | None:
+        try:
+            other = compile_source(
+                program.plan.source,
+                program.folder,
+                params={**program.plan.parameters, **values},
+                shapes=program.plan.table,
+                dtype=program.dtype,
+            )
+            other.__dict__["train_size"] = program.train_size
+            return main_of(written(other, data, seed).script)
+        except SpecError:
+            return None
+
+    script = main_of(first.script)
+    names = frozenset(re.findall(r"[^\W\d]\w*", first.script))
+    return written(program, data, seed, found(params, script, moved, names, totals_of(program)))
+
+
+def written(program: Program, data: DataSource, seed: int, options: Options = NONE) -> Emitted:
+    """The script of a program as it stands."""
     plan = program.plan
     return emit(
         program.graph,
         plan,
         network=symbol_of(registry.models[plan.model.constructor].factory),
-        data=data_source(plan, program.folder),
+        data=data,
         seed=seed,
         dtype=cast("DType", program.dtype),
         teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in plan.teachers},
         losses={name: symbol_of(registry.losses[name].factory) for name in _registered_losses(plan)},
         spiking=spiking_teachers(plan),
+        options=options,
     )
 
 
@@ -95,3 +131,39 @@ def _registered_losses(plan: Plan) -> Iterator[str]:
     terms = (term for stage in plan.stages for term in stage.losses)
     names = (term.function.name for term in terms if isinstance(term.function, Measured))
     return (name for name in dict.fromkeys(names) if name in registry.losses)
+
+
+# ── params as options ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def params_of(program: Program) -> list[Param]:
+    """The params of a spec that are numbers or percentages, with the values in force."""
+    found = []
+    for name, text in program.plan.parameters.items():
+        number = text.strip().removesuffix("%")
+        try:
+            value = Fraction(number)
+        except ValueError:
+            continue  # a word, a size with a unit, a list
+        percent = number != text.strip()
+        found.append(Param(name, value / 100 if percent else value, percent))
+    return [p for p in found if p.value]
+
+
+def main_of(script: str) -> str:
+    """The body of a script's main function."""
+    return script.partition("\ndef main() -> None:\n")[2].partition("\n\n\n")[0]
+
+
+def totals_of(program: Program) -> frozenset[int]:
+    """Counts that a share can be of: the dense value of every bound of a projection, and of the network."""
+    table = program.plan.table
+    sizes = {t.name: t.size for t in table.tensors}
+    kernels = sum(t.size for t in table.tensors if t.role == "weight")
+    found = {kernels, sum(t.size for t in table.tensors if t.role != "buffer")}
+    for step in walk(program.graph.program):
+        for part in getattr(getattr(step, "onto", None), "parts", ()):
+            for bound in part.bounds:
+                costs = bound.get("coefficients", {})
+                found.add(sum(a * sizes[t] for t, a in costs.items()) + bound.get("constant", 0))
+    return frozenset(found)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,49 +15,41 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from prunelang.certifying import Known
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
-from prunelang.compiler.graph import Factors, Graph, listing, to_json
+from prunelang.compiler.graph import Factors, Graph
+from prunelang.compiler.graph.calibration import SAMPLES
 from prunelang.compiler.graph.calibration import SPLIT as CALIBRATION
 from prunelang.compiler.lowering import lower
 from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
 from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
-from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
+from prunelang.compiler.problem import Constraint, Count, Interval, Kept, Measured, Relative
 from prunelang.compiler.reversed import conditions, searched
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.compiler.synops import PREFIX, budgets
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.dsl.spans import NOWHERE
 from prunelang.report import report_markdown
+from prunelang.resuming.canon import document, hash_of, lines
+from prunelang.resuming.every import Every
+from prunelang.resuming.journal import Journal, Resumption, closing
+from prunelang.resuming.record import Record, ResumeRefused, locked, status_of
 from prunelang.runtime import described, evaluate, registry
-from prunelang.runtime.certificate import (
-    SUPPORT,
-    WEIGHTS,
-    Certificate,
-    Measurement,
-    Reported,
-    certify,
-    read_if_there,
-    stored_from,
-)
+from prunelang.runtime.certificate import SUPPORT, WEIGHTS, Certificate, Measurement, Reported
+from prunelang.runtime.checkpoints.folder import numbers
 from prunelang.runtime.data import Batches, Dataset
-from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
 from prunelang.runtime.factor_files import save_factors
 from prunelang.runtime.factors import FACTORS
-from prunelang.runtime.files import read, write_text
+from prunelang.runtime.files import write_text
 from prunelang.runtime.floors import SHARES, judge, statement
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
-from prunelang.runtime.price import Price
-from prunelang.runtime.recount import recount
 from prunelang.runtime.search import highs_of, note_base
 from prunelang.runtime.spiking.state import at_rest
-from prunelang.runtime.synops import SPIKING, Activity, Meter, Uncounted
+from prunelang.runtime.synops import SPIKING, Activity, Uncounted, meter, outcome
 from prunelang.runtime.weights import load_weights, save_support, save_weights
-from prunelang.versions import versions
 
-CALIBRATED = 2048
-"""Samples of train that firing rates are measured on, at most."""
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -72,6 +62,11 @@ class RunOptions:
     device: str = "cpu"
     dtype: str = "float32"
     deterministic: bool = False
+    checkpoint_every: Every | None = field(default_factory=Every)  # None: no checkpoints, and the run cannot be resumed
+    restart: bool = False  # what an unfinished run left in `out` may go
+    parameters: Mapping[str, str] = field(default_factory=dict)  # given beside the spec
+    code: tuple[str, ...] = ()  # what registered networks, data and losses, for messages
+    shapes: bool = False  # the table of shapes was given
 
 
 @dataclass(frozen=True)
@@ -99,24 +94,6 @@ class Solution:
         raise KeyError(title)
 
 
-class Recorder:
-    """Writes every event as a line of ``history.jsonl`` and passes it on."""
-
-    def __init__(self, path: Path, forward: Callable[[Event], None]) -> None:
-        self.file = path.open("w", encoding="utf-8")
-        self.forward = forward
-        self.start = time.perf_counter()
-
-    def __call__(self, event: Event) -> None:
-        stamped = {**event, "seconds": round(time.perf_counter() - self.start, 3)}
-        self.file.write(json.dumps(stamped, ensure_ascii=False) + "\n")
-        self.file.flush()
-        self.forward(stamped)
-
-    def close(self) -> None:
-        self.file.close()
-
-
 # ── what a run is made of ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -129,7 +106,7 @@ def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
     if halves_validation(plan.problem):
         data = data.halved(plan.data.seed)
     if budgets(plan.problem):
-        data = data.sampled(CALIBRATION, CALIBRATED)
+        data = data.sampled(CALIBRATION, SAMPLES)
     splits = {
         name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
         for name, s in data.splits.items()
@@ -159,7 +136,8 @@ def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
 
 
 @contextmanager
-def _numerics(deterministic: bool) -> Iterator[None]:
+def numerics(deterministic: bool) -> Iterator[None]:
+    """Deterministic algorithms where they are asked for."""
     if deterministic:  # read by cuBLAS when it is first used
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if not deterministic or torch.are_deterministic_algorithms_enabled():
@@ -176,7 +154,7 @@ class Session:
     """A plan with its data, network and graph on a device: what `run` executes and tests take apart."""
 
     def __init__(self, plan: Plan, folder: Path, options: RunOptions) -> None:
-        self.plan, self.options = plan, options
+        self.plan, self.folder, self.options = plan, folder, options
         dtype = DTYPES[options.dtype]
         self.data = load_data(plan, folder, options.device, options.dtype)
         self.graph: Graph = lower(plan, train_size=len(self.data.train))
@@ -186,7 +164,8 @@ class Session:
         for teacher in self.teachers.values():
             teacher.requires_grad_(False)
         self.feed = Batches(self.data.train, plan.data.batch, options.seed)
-        self.spikes = Meter(self.model, self.data, plan.table)
+        self.resumed = 0  # how often it was taken up again, where that may have changed a bit
+        self.spikes = meter(self.model, self.data, plan.table)
         self._require_counted()
 
     def _require_counted(self) -> None:
@@ -220,7 +199,7 @@ class Session:
     def measure(self, function: Measured) -> evaluate.Outcome:
         """On the network as it is now."""
         if function.name in SPIKING:
-            return self.activity(function.split).outcome(function, self.data.digest(function.split))
+            return outcome(self.activity(function.split), function, self.data.digest(function.split))
         if function.name in described.NAMES:
             digest = self.data.digest(function.split)
             return described.measure(function, self.model, self.plan.table, digest, self.measure)
@@ -269,7 +248,7 @@ class Session:
         seen = bridge(self.plan.problem, takes)
         found = ((k.removeprefix(PREFIX), p) for k, p in machine.prices.items())
         prices = {k: replace(p, value=seen.price(k, p.value)) for k, p in found if k in own}
-        known = Known(out, self.plan, self.options, measured, prices, gaps, bases)
+        known = Known(out, self.plan, self.options, measured, prices, gaps, bases, self.resumed)
         certificate = known.certify()
         items = tuple(i for item in (*self._sought(), *self.plan.report) for i in self._items(item, certificate, known))
         return known.certify(items) if items else certificate
@@ -354,43 +333,6 @@ class Session:
         return Reported(item.title, known.recounted(item.function), item.function.unit)
 
 
-@dataclass(frozen=True)
-class Known:
-    """What a certificate is made from besides the files."""
-
-    out: Path
-    plan: Plan
-    options: RunOptions
-    measured: Mapping[str, Measurement]
-    prices: Mapping[str, Price]
-    gaps: Mapping[str, float]
-    bases: Mapping[str, float | Fraction]
-
-    def certify(self, report: tuple[Reported, ...] = ()) -> Certificate:
-        return certify(
-            self.out,
-            self.plan.problem,
-            self.plan.table,
-            spec=self.plan.source.text,
-            seed=self.options.seed,
-            mode="deterministic" if self.options.deterministic else "nondeterministic",
-            versions=versions(self.plan, self.options.device),
-            parameters=self.plan.parameters,
-            measured=self.measured,
-            bases=self.bases,
-            prices=self.prices,
-            gaps=self.gaps,
-            report=report,
-        )
-
-    def recounted(self, function: Function) -> str | int | None:
-        """A structural function of the saved file."""
-        weights, factors = self.out / WEIGHTS, self.out / FACTORS
-        stored = stored_from(read(weights), None, self.plan.table, weights, None, read_if_there(factors), factors)
-        outcome = recount(Constraint("report", function, Interval(upper=2**63)), stored)
-        return None if outcome.value is None else shown(outcome.value.middle)
-
-
 def _speaks_of_positions(c: Constraint) -> bool:
     """Lower bounds on counts and `dense` are about kept positions, which zeros in the weights file do not show."""
     lower = isinstance(c.function, Count) and isinstance(c.set, Interval) and c.set.lower is not None
@@ -422,22 +364,65 @@ def run(
     observe: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], bool] = lambda: False,
     finished: Callable[[Session, Machine], None] = lambda session, machine: None,
+    prepare: Callable[[Session, Machine], None] = lambda session, machine: None,
 ) -> Solution:
     """Train, save, reload, measure and certify. A failed run still leaves its last good weights and a certificate.
 
-    `finished` sees the session at the end, its network holding what was saved.
+    `finished` sees the session at the end, its network holding what was saved; `prepare` sees it before the first step.
+    Errors: `ResumeRefused` P527 where an unfinished run is in the folder, P528 where another process works there;
+    `FileProblem` P525 where a checkpoint cannot be written.
     """
-    start = time.perf_counter()
     out = options.out
     session = Session(plan, folder, options)
     out.mkdir(parents=True, exist_ok=True)  # only now: data that cannot be had leaves no folder behind
-    write_text(Path("graph.txt"), listing(session.graph), root=out)
-    write_text(Path("graph.json"), json.dumps(to_json(session.graph), ensure_ascii=False, indent=1), root=out)
-    recorder = Recorder(out / "history.jsonl", observe)
+    with locked(out):
+        if options.checkpoint_every is None:
+            return execute_session(session, None, observe, stop, finished, prepare)
+        if not options.restart and status_of(out) not in (None, "finished") and numbers(out):
+            hint = f"`prune resume {out}` goes on with it; give another folder, or --restart, to begin anew."
+            raise ResumeRefused("P527", f"{out} holds a run that has not finished", hint)
+        return execute_session(session, Resumption(_record(session), None), observe, stop, finished, prepare)
+
+
+def _record(session: Session) -> Record:
+    plan, options = session.plan, session.options
+    meaning = document(plan, session.folder)
+    return Record(
+        status="running",
+        source=plan.source.name,
+        folder=str(session.folder.resolve()),
+        parameters=dict(options.parameters),
+        code=options.code,
+        shapes=options.shapes,
+        seed=options.seed,
+        device=options.device,
+        dtype=options.dtype,
+        deterministic=options.deterministic,
+        checkpoint_every=str(options.checkpoint_every),
+        meaning=hash_of(meaning),
+        accepted=(),
+        document=meaning,
+        lines=tuple(lines(plan, session.graph)),
+    )
+
+
+def execute_session(
+    session: Session,
+    resumption: Resumption | None,
+    observe: Callable[[Event], None],
+    stop: Callable[[], bool],
+    finished: Callable[[Session, Machine], None] = lambda session, machine: None,
+    prepare: Callable[[Session, Machine], None] = lambda session, machine: None,
+) -> Solution:
+    """`run` in a folder that is ours: from the beginning, or from a checkpoint."""
+    plan, options, out = session.plan, session.options, session.options.out
     failure: str | None = None
     interrupted = False
-    with _numerics(options.deterministic):
-        machine = session.machine(recorder, stop)
+    opened = Journal(session, out, observe, options.checkpoint_every, resumption)
+    with closing(opened) as journal, numerics(options.deterministic):
+        machine = session.machine(journal.history, stop)
+        journal.begin(machine)
+        prepare(session, machine)
         try:
             execute(machine)
         except NumericalFailure as error:
@@ -447,10 +432,11 @@ def run(
         session.save(out, machine)
         certificate = session.conclude(out, machine)
         finished(session, machine)
-    recorder({"event": "certified", "status": certificate.status})
-    recorder.close()
-    emptied = tuple(x.name for x in plan.table.layers if not machine.tensors[x.weight].any())
-    seconds = time.perf_counter() - start
-    solution = Solution(out, out / WEIGHTS, certificate, seconds, failure, interrupted, emptied)
-    write_text(Path("report.md"), report_markdown(solution, plan.source.text, plan.source.name), root=out)
+        certified = {"event": "certified", "status": certificate.status}
+        journal.history({**certified, "failure": failure, "interrupted": interrupted})
+        emptied = tuple(x.name for x in plan.table.layers if not machine.tensors[x.weight].any())
+        seconds = journal.history.seconds
+        solution = Solution(out, out / WEIGHTS, certificate, seconds, failure, interrupted, emptied)
+        write_text(Path("report.md"), report_markdown(solution, plan.source.text, plan.source.name), root=out)
+        journal.end("failed" if failure else "interrupted" if interrupted else "finished")
     return solution

@@ -158,12 +158,12 @@ def _solver(program: Program) -> str:
 
 def _stage(s: StagePlan, problem: Problem) -> Iterator[str]:
     if s.pruner is not None:
-        yield f"{s.kind} {_call(s.pruner)}"
+        yield f"{s.kind} {call_text(s.pruner)}"
         yield from (f"    reads {split}" for split in s.pruner.splits)
         return
-    yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
+    yield s.kind if s.solver is None else f"{s.kind} {call_text(s.solver)}"
     if s.solver is None or s.solver.descends:
-        yield f"    for {_length(s)} with {_call(s.optimizer)}"
+        yield f"    for {length_text(s)} with {call_text(s.optimizer)}"
         yield from (f"    {line}" for line in ending(s, problem))
         yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
     if s.because:
@@ -204,7 +204,7 @@ def _implied(s: StagePlan, program: Program) -> Iterator[str]:
     yield from (f"    {line}" for line in s.solver.implied(s, solved_problem(program.plan), batches))
 
 
-def _length(s: StagePlan) -> str:
+def length_text(s: StagePlan) -> str:
     """``20 × 1 epochs = 20 epochs``: of an inner loop, and of all of them."""
     d = s.duration
     steps = getattr(s.solver, "steps", None) if s.solver is not None and s.solver.outer else None
@@ -216,7 +216,7 @@ def _length(s: StagePlan) -> str:
     return f"{steps} × {d.value} {d.unit} = {total} {d.unit}"
 
 
-def _call(options: Options) -> str:
+def call_text(options: Options) -> str:
     """``sgd(lr = 0.1, momentum = 0.9, …)`` with every option that has a value."""
     values = ((name, getattr(options, name)) for name in type(options).model_fields)
     shown = (f"{k} = {str(v).lower() if isinstance(v, bool) else v}" for k, v in values if v is not None)
@@ -225,12 +225,12 @@ def _call(options: Options) -> str:
 
 def _stage_json(s: StagePlan, problem: Problem) -> Mapping[str, Any]:
     if s.pruner is not None:
-        return {"kind": s.kind, "pruner": _call(s.pruner), "reads": list(s.pruner.splits)}
+        return {"kind": s.kind, "pruner": call_text(s.pruner), "reads": list(s.pruner.splits)}
     return {
         "kind": s.kind,
-        "solver": None if s.solver is None else _call(s.solver),
-        "optimizer": _call(s.optimizer),
-        "length": _length(s),
+        "solver": None if s.solver is None else call_text(s.solver),
+        "optimizer": call_text(s.optimizer),
+        "length": length_text(s),
         "ends": list(ending(s, problem)),
         "descends_on": [term_text(t) for t in s.losses],
         "because": s.because or None,

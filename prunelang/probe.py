@@ -107,7 +107,7 @@ class Runs:
         self.observe({"event": "short run", "run": self.done, "runs": self.total, "seed": seed, **moving})
         found: list[float] = []
         with tempfile.TemporaryDirectory(dir=self.root) as folder:
-            options = RunOptions(Path(folder), seed, self.device, self.program.dtype)
+            options = RunOptions(Path(folder), seed, self.device, self.program.dtype, checkpoint_every=None)
 
             def finished(session: Session, machine: Machine) -> None:
                 found.append(objective(session, machine, Path(folder)))

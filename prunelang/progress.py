@@ -34,6 +34,13 @@ class Display:
         elif listed:
             self.text(render(listed, source))
 
+    def warned(self, message: str) -> None:
+        """What did not go as it should, and did no harm."""
+        if self.as_events:
+            self.observe({"event": "warning", "message": message})
+        else:
+            self.text(f"prune: warning: {message}")
+
     def failed(self, message: str) -> None:
         """Why a run ended early."""
         if self.as_events:
@@ -88,7 +95,7 @@ def _bar(stream: IO[str]) -> Iterator[Display]:
             stage = str(event.get("stage"))
             if event["event"] == "short run":
                 text(short_run(event))
-            elif event["event"] == "begin":
+            elif event["event"] in ("begin", "resumed"):
                 for name, task in tasks.items():
                     if name != "search":
                         progress.update(task, completed=1.0)

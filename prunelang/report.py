@@ -120,12 +120,12 @@ def certificate_text(certificate: Certificate, directory: Path) -> str:
     """Asked, got, margin and price of every constraint, then the report items and the status."""
     rows = [("constraint", "asked", "bound", "got", "margin", "price", "", "")]
     for line in certificate.constraints:
-        bound, got, margin, price = (_grouped(text) for text in line.shown())
+        bound, got, margin, price = (grouped_text(text) for text in line.shown())
         mark = {True: "✓", False: "✗", None: "?"}[line.satisfied]
         rows.append((line.label, line.asked, bound, got, margin, price, line.unit, mark))
     parts = [columns(rows, frozenset({2, 3, 4, 5}))] if certificate.constraints else []
     if certificate.report:
-        items = [(item.title, _grouped(item.shown()), item.split or "") for item in certificate.report]
+        items = [(item.title, grouped_text(item.shown()), item.split or "") for item in certificate.report]
         parts.append(columns(items, frozenset({1})))
     said = [(x.label, text) for x in certificate.constraints for text in (_base(x), x.statement, x.remark) if text]
     parts += ["\n".join(f"  `{label}`: {text}" for label, text in said)] if said else []
@@ -141,7 +141,7 @@ def _base(line: Line) -> str:
     return f"base = {float(Fraction(line.base)):.6g}{f' {line.unit}' if line.unit else ''}{where}"
 
 
-def _grouped(text: str) -> str:
+def grouped_text(text: str) -> str:
     """``13310`` as ``13 310``, in a text of numbers and units."""
     return re.sub(r"(?<![\d.])\d{4,}(?!\.?\d)", lambda m: grouped(int(m[0])), text)
 

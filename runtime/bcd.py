@@ -27,7 +27,7 @@ from prunelang.runtime.chains import Chain, chain_of
 from prunelang.runtime.composed import project_composed
 from prunelang.runtime.compress import bounds_of, project_part
 from prunelang.runtime.factors import named
-from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
+from prunelang.runtime.machine import Machine, NumericalFailure
 
 GAIN = 0.05  # of a random start, times √(2/fan_in): what the layers hold is learned, not drawn
 WARM = 3  # iterations before scales are measured and Θ starts: activations have their size then
@@ -53,7 +53,7 @@ class Run:
 def split(step: Split, m: Machine) -> None:
     node = m.nodes[step.activations]
     assert isinstance(node, Activations)
-    X, Y = _data(m)
+    X, Y = data(m)
     chain = chain_of(m.model, tuple(X.shape[1:]))
     weights = [(m.tensors[w].detach(), m.tensors[b].detach()) for w, b in zip(chain.weights, chain.biases, strict=True)]
     if step.start == "random":
@@ -73,7 +73,7 @@ def split(step: Split, m: Machine) -> None:
     _follow(run, m)
 
 
-def _data(m: Machine) -> tuple[Tensor, Tensor]:
+def data(m: Machine) -> tuple[Tensor, Tensor]:
     """All training samples, and one row of targets for each: classes one-hot."""
     X, Y = m.feed.split.inputs, m.feed.split.targets
     if not Y.is_floating_point():
@@ -146,8 +146,6 @@ def _count(part: Part, m: Machine) -> int:
 @torch.no_grad()
 def sweep(step: Sweep, m: Machine) -> None:
     """One iteration. A refused one is tried again at the next, with a larger α; at the end of that nothing moves."""
-    if m.stop():
-        raise Interrupted
     run: Run = m.splittings[step.activations]
     if run.stalled:
         return
@@ -250,4 +248,4 @@ def error(splitting: Splitting, *, composed: bool = False) -> float:
     return total / (2 * splitting.samples)
 
 
-__all__ = ["Run", "error", "join", "split", "sweep"]
+__all__ = ["Run", "data", "error", "join", "split", "sweep"]

@@ -9,7 +9,8 @@ bound on the samples of the certificate will lie above their mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
@@ -41,7 +42,7 @@ DEEPER: Final = 0.97  # factor on B from one round of tightening to the next
 def calibrate(step: Calibrate, m: Machine) -> None:
     """The numbers of a budget, from the network with the weights of `step.of` in place."""
     for _ in range(step.rounds):
-        measure(step, m, _moved)
+        measure(step, m, moved)
 
 
 def measure(step: Calibrate, m: Machine, rate: Callable[[float, float], float]) -> None:
@@ -52,21 +53,37 @@ def measure(step: Calibrate, m: Machine, rate: Callable[[float, float], float]) 
     weights = _weights(step, m, known is not None)
     found = _activity(weights, m)
     kept = {t: int(torch.count_nonzero(weights[t])) for t in node.tensors}
-    fresh = {t: found.by_tensor[t] / max(1, kept[t]) for t in node.tensors if t in found.by_tensor}
-    rates = fresh if known is None else {t: rate(known.rates.get(t, 0.0), r) for t, r in fresh.items()}
-    start, high = (found.synops, found.most_synops) if known is None else (known.start, known.high)
-    if known is None:
-        require_confirmable(node, start, high, m.samples(node.certified))
-    limit = allowance(node, found, start, high, m.samples(node.certified))
-    limit -= sum(cost for name, cost in found.by_tensor.items() if name not in node.tensors)  # of frozen kernels
-    m.calibrations[node.name] = Surrogate(rates, limit, start, high)
-    for key in [k for k, made in m.cache.items() if _holds(made, node.name)]:
+    made = renewed(node, known, found, kept, m.samples(node.certified), rate)
+    m.calibrations[node.name] = made
+    for key in [k for k, held in m.cache.items() if _holds(held, node.name)]:
         del m.cache[key]  # a projection holds the bounds that it was made with
     recalibrated(m, node.name)
     m.observe(
         {"event": "calibrated", "bound": node.name, "label": node.floor.label, "value": float(found.synops.mean()),
-         "limit": limit, "k": m.clocks["k"], "epoch": m.clocks["epoch"]}
+         "limit": made.limit, "k": m.clocks["k"], "epoch": m.clocks["epoch"]}
     )  # fmt: skip
+
+
+def renewed(
+    node: Calibration,
+    known: Surrogate | None,
+    found: Activity,
+    kept: Mapping[str, int],
+    samples: int,
+    rate: Callable[[float, float], float],
+) -> Surrogate:
+    """The numbers of a budget from what was `found` on the calibration, with `kept` weights in each kernel.
+
+    `samples` are those that the constraint will be decided on, `known` is what was believed before.
+    """
+    fresh = {t: found.by_tensor[t] / max(1, kept[t]) for t in node.tensors if t in found.by_tensor}
+    rates = fresh if known is None else {t: rate(known.rates.get(t, 0.0), r) for t, r in fresh.items()}
+    start, high = (found.synops, found.most_synops) if known is None else (known.start, known.high)
+    if known is None:
+        require_confirmable(node, start, high, samples)
+    limit = allowance(node, found, start, high, samples)
+    limit -= sum(cost for name, cost in found.by_tensor.items() if name not in node.tensors)  # of frozen kernels
+    return Surrogate(rates, limit, start, high)
 
 
 def allowance(node: Calibration, found: Activity, start: NDArray[np.float64], high: float, samples: int) -> float:
@@ -110,25 +127,39 @@ def _weights(step: Calibrate, m: Machine, known: bool) -> Mapping[str, Tensor]:
 
 def _activity(weights: Mapping[str, Tensor], m: Machine) -> Activity:
     """What the network does on the calibration with these tensors in the place of its own."""
-    own = {name: m.tensors[name].detach().clone() for name in weights}
-    for name, value in weights.items():
-        m.tensors[name].copy_(value)
-    try:
+    with standing_in([m.tensors[name] for name in weights], list(weights.values())):
         return m.activity(SPLIT)
+
+
+@contextmanager
+def standing_in(tensors: Sequence[Tensor], others: Sequence[Tensor]) -> Iterator[None]:
+    """Other values in the place of the network's own, which come back at the end."""
+    own = [t.detach().clone() for t in tensors]
+    with torch.no_grad():
+        for t, other in zip(tensors, others, strict=True):
+            t.copy_(other)
+    try:
+        yield
     finally:
-        for name, value in own.items():
-            m.tensors[name].copy_(value)
+        with torch.no_grad():
+            for t, value in zip(tensors, own, strict=True):
+                t.copy_(value)
 
 
 def _holds(made: object, name: str) -> bool:
     return any(getattr(b, "measured", "") == name for b in getattr(made, "constraints", ()))
 
 
-def _moved(old: float, new: float) -> float:
+def moved(old: float, new: float) -> float:
     """Half of the way on a logarithmic scale, by no more than the factor `MOST`."""
     if old == 0.0:
         return new
     return min(max(math.sqrt(old * new), old / MOST), old * MOST)
+
+
+def as_measured(old: float, new: float) -> float:
+    """The measured rate, whatever was believed before."""
+    return new
 
 
 # ── the end of a solve ───────────────────────────────────────────────────────────────────────────────────────────
@@ -141,12 +172,12 @@ def tighten(step: Tighten, m: Machine) -> None:
     found = _verdicts(step, m)
     while not all(v.met for v in found) and rounds < step.rounds:
         for name in step.bounds:
-            measure(Calibrate(name, step.of), m, lambda old, new: new)
+            measure(Calibrate(name, step.of), m, as_measured)
             m.calibrations[name] = replace(m.calibrations[name], limit=m.calibrations[name].limit * depth)
         rounds, depth = rounds + 1, depth * DEEPER
         w = Combination(((1, step.of, None),))
         project(Project(step.of, w, step.onto, step.support, final=True), m)
-        _forget(step, m)
+        forget_(m.optimizers.values(), zip(m.values[step.of], m.values[step.support], strict=True))
         if step.recalibrate:
             standalone.recalibrate(m.model, m.feed.epoch(m.epochs), step.recalibrate)
         found = _verdicts(step, m)
@@ -154,11 +185,11 @@ def tighten(step: Tighten, m: Machine) -> None:
     m.observe({"event": "tightened", "rounds": rounds, "floors": values, "epoch": m.clocks["epoch"]})
 
 
-def _forget(step: Tighten, m: Machine) -> None:
-    """What optimizers remember of positions that are gone would bring them back."""
-    weights = dict(zip(m.values[step.of], m.values[step.support], strict=True))
-    for optimizer in m.optimizers.values():
-        for w, kept in weights.items():
+def forget_(optimizers: Iterable[torch.optim.Optimizer], weights: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """What optimizers remember of positions that are gone would bring them back: `weights` go with kept positions."""
+    pairs = list(weights)
+    for optimizer in optimizers:
+        for w, kept in pairs:
             for moment in optimizer.state.get(w, {}).values():
                 if isinstance(moment, Tensor) and moment.shape == kept.shape:
                     moment.mul_(kept)

@@ -93,6 +93,7 @@ class Certificate:
     report: tuple[Reported, ...] = ()
     format_version: int = FORMAT_VERSION
     factors_hash: str | None = None  # sha256 of the file; left out where there is none
+    resumed: int = 0  # how often it was taken up again in a mode that does not promise the same bits; left out at 0
 
     @property
     def satisfied(self) -> bool:
@@ -105,6 +106,8 @@ class Certificate:
         data["report"] = [asdict(x) for x in self.report]
         if self.factors_hash is None:
             del data["factors_hash"]
+        if not self.resumed:
+            del data["resumed"]
         return {**data, "digest": digest_of(data)}
 
     def dumps(self) -> str:
@@ -132,6 +135,7 @@ def certify(
     prices: Mapping[str, Price] | None = None,
     gaps: Mapping[str, Fraction | int | float] | None = None,
     report: Sequence[Reported] = (),
+    resumed: int = 0,
 ) -> Certificate:
     """Certify ``weights.safetensors`` (and ``support.safetensors`` and ``factors.safetensors``, if there) of a folder.
 
@@ -175,6 +179,7 @@ def certify(
         constraints=lines,
         report=tuple(report),
         factors_hash=None if factors is None else digest(factors),
+        resumed=resumed,
     )
     write_text(Path(CERTIFICATE), certificate.dumps(), root=run)
     return certificate
@@ -235,7 +240,7 @@ def parse(text: str, path: Path) -> Certificate:
     if data.get("format_version") != FORMAT_VERSION:
         raise FileProblem("P516", f"{path} is of version {data.get('format_version')!r}, this is {FORMAT_VERSION}")
     own = data.pop("digest", None)
-    found: Certificate = _made(Certificate, {"factors_hash": None, **data}, path)
+    found: Certificate = _made(Certificate, {"factors_hash": None, "resumed": 0, **data}, path)
     if own != digest_of(data):
         raise FileProblem("P517", f"{path} was changed after it was written: its digest differs")
     return found

@@ -91,12 +91,12 @@ def ranked(
 class Coupled:
     """A coupling of the descent with its two optimizers. What follows no clock is looked up once."""
 
-    def __init__(self, m: Machine, coupling: Coupling) -> None:
+    def __init__(self, m: Machine, coupling: Coupling, again: bool = False) -> None:
         self.m, self.coupling = m, coupling
         self.weights, self.copies = m.values[coupling.of], m.values[coupling.copy]
         self.gates, self.duals = m.values[coupling.gates], m.values[coupling.dual]
         self.past = m.values[coupling.past] if coupling.past else None
-        self.optimizers = {name: m.enter(name) for name in (coupling.by, coupling.ascent)}
+        self.optimizers = {name: m.enter(name, again) for name in (coupling.by, coupling.ascent)}
         self.timed = [t for name in self.optimizers for t in self._timed(name)]
         schedule = None if isinstance(coupling.weight, str) else coupling.weight
         self.moves = schedule is not None and bool(clock.clocks_of(schedule) & {"step", "p"})

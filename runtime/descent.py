@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +28,18 @@ class Descent:
     c = μt of the pull, which tensors' gradients are restricted or handed to a latent.
     """
 
-    def __init__(self, m: Machine, loop: Batches, after: tuple[Callable[[], None], ...]) -> None:
+    def __init__(
+        self,
+        m: Machine,
+        loop: Batches,
+        after: tuple[Callable[[], None], ...] = (),
+        left: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`left` is what the loop kept of its place, if it goes on with the optimizer that the machine holds."""
         head = loop.body[0]
         assert isinstance(head, Descend)
         self.m = m
-        self.optimizer = m.enter(loop.optimizer)
+        self.optimizer = m.enter(loop.optimizer, left is not None)
         self.after = after
         self.terms = [(x.weight, m.criterion(x)) for x in head.losses]
         self.losses: list[tuple[float, Criterion]] = []
@@ -43,10 +51,14 @@ class Descent:
         self._options(loop.optimizer)
         self._pull(head.quadratic)
         self.penalties = [Relaxed(m, x) for x in head.penalties]
-        self.couplings = [Coupled(m, x) for x in head.couplings]
-        self.total = torch.zeros((), dtype=torch.float64, device=self._device())
-        self.count = 0
-        self.first: float | None = None
+        self.couplings = [Coupled(m, x, left is not None) for x in head.couplings]
+        seen = left or {}
+        self.total = torch.full((), seen.get("total", 0.0), dtype=torch.float64, device=self._device())
+        self.count: int = seen.get("count", 0)
+        self.first: float | None = seen.get("first")
+        self.samples: Iterator[tuple[Tensor, Tensor]] = iter(())  # of the epoch under way
+        self.coming = 0.0  # p after the next step
+        self.over = False  # the epoch had fewer batches than it was taken to have
 
     def _device(self) -> torch.device:
         return next(iter(self.m.tensors.values())).device
@@ -81,15 +93,16 @@ class Descent:
     def _pull(self, quadratics: tuple[Quadratic, ...]) -> None:
         """Fold μ‖W − t‖²/2: μW into coupled weight decay where there is one, c = μt once for the loop."""
         self.pulls: list[tuple[list[Tensor], list[Tensor], float, bool]] = []
-        rides = self.algorithm in COUPLED
+        rides = getattr(self.optimizer, "coupled", self.algorithm in COUPLED)  # one that was handed over knows
         with torch.no_grad():
             for q in quadratics:
                 mu, weights = self.m.levels[q.level], self.m.values[q.of]
                 self.pulls.append((weights, [t * mu for t in self.m.values[q.target]], mu, rides))
                 for group in self.optimizer.param_groups:
                     if rides and group["name"] == q.of:
-                        group["own_decay"] = group["weight_decay"]
-                        group["weight_decay"] = group["weight_decay"] + mu
+                        group["own_decay"] = group.get("own_decay", group["weight_decay"])
+                        group["weight_decay"] = group["own_decay"] + mu
+                        group["pull"] = mu
 
     def _set(self, options: list[tuple[str, clock.Schedule]]) -> None:
         for name, value in options:
@@ -97,7 +110,9 @@ class Descent:
             for group in self.optimizer.param_groups:
                 group[name] = now
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, again: bool = False) -> None:
+        """`again`: the epoch goes on, and its losses are summed further."""
+        self.over = False
         self.m.model.train()
         self._weigh()
         for penalty in self.penalties:
@@ -108,27 +123,64 @@ class Descent:
         if self.support is not None:  # an epoch may have ended with fewer positions than it began with
             for mask, kept in zip(self.support[1], self.kept, strict=True):
                 mask.copy_(kept)
-        self.total.zero_()
-        self.count = 0
+        if not again:
+            self.total.zero_()
+            self.count = 0
 
     def _weigh(self) -> None:
         self.losses = [(self.m.value(weight), criterion) for weight, criterion in self.terms]
 
+    def take(self) -> None:
+        """The step on the next batch; the epoch is `over` where there is none left."""
+        batch = next(self.samples, None)
+        if batch is None:
+            self.over = True
+        else:
+            self.step(*batch, self.coming)
+
+    def note(self, place: dict[str, Any]) -> None:
+        """What the epoch has summed so far, into the place of its loop: it can be left within an epoch then."""
+        place.update(total=float(self.total), count=self.count, first=self.first)
+
     def step(self, x: Tensor, y: Tensor, p_after: float) -> None:
         """Forward, backward, closed-form gradients, masked update, and what follows every step."""
+        self.open()
+        loss = self.loss(self.m.model(x), x, y)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        masked = self.complete(loss.detach())
+        self.optimizer.found_inf = masked  # type: ignore[attr-defined]  # read by fused kernels
+        self.optimizer.step()
+        self.follow(masked, p_after)
+
+    def open(self) -> None:
+        """Options and weights of the step that comes, by the clocks."""
         if self.each_step:
             self._set(self.each_step)
         if self.weighs_each_step:
             self._weigh()
-        loss = self._loss(x, y)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        detached = loss.detach()
-        self.total += detached
+
+    def loss(self, outputs: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """The data terms of the stage, with their weights."""
+        (weight, criterion), *others = self.losses
+        loss = criterion(outputs, x, y)
+        if weight != 1.0:
+            loss = loss * weight
+        for weight, criterion in others:
+            loss = loss + weight * criterion(outputs, x, y)
+        return loss
+
+    def complete(self, loss: Tensor | None) -> Tensor:
+        """The gradients in closed form, onto those of the data terms; returns whether the step is to be masked."""
+        if loss is None:
+            self._closed_form()
+            return torch.zeros((), device=self._device())
+        self.total += loss
         self.count += 1
         self._closed_form()
-        masked = kernels.not_finite(detached)
-        self.optimizer.found_inf = masked  # type: ignore[attr-defined]  # read by fused kernels
-        self.optimizer.step()
+        return kernels.not_finite(loss)
+
+    def follow(self, masked: Tensor, p_after: float) -> None:
+        """What comes after the optimizer in every step."""
         for coupling in self.couplings:
             coupling.step(masked)
         self.optimizer.zero_grad(set_to_none=True)
@@ -138,16 +190,6 @@ class Descent:
         self.m.clocks["p"] = p_after
         for follow in self.after:
             follow()
-
-    def _loss(self, x: Tensor, y: Tensor) -> Tensor:
-        outputs = self.m.model(x)
-        (weight, criterion), *others = self.losses
-        loss = criterion(outputs, x, y)
-        if weight != 1.0:
-            loss = loss * weight
-        for weight, criterion in others:
-            loss = loss + weight * criterion(outputs, x, y)
-        return loss
 
     @torch.no_grad()
     def _closed_form(self) -> None:
@@ -169,9 +211,12 @@ class Descent:
 
     def end_epoch(self) -> None:
         """Read the mean loss of the epoch (the one wait of an epoch) and stop if it is not a number or explodes."""
-        mean = float(self.total) / max(1, self.count)
+        mean = float(self.total) / self.count if self.count else math.nan
         self.m.last_loss = mean
         stage = f"epoch {int(self.m.clocks['epoch'])}"
+        if not self.count:  # a loop that is not ours need not tell its losses
+            require_finite(self.m, stage)
+            return
         if not math.isfinite(mean):
             raise NumericalFailure("the loss is not finite", stage)
         if self.first is None:
@@ -184,6 +229,7 @@ class Descent:
         """Take the pull off the weight decay again, for optimisers that are kept."""
         for group in self.optimizer.param_groups:
             group["weight_decay"] = group.pop("own_decay", group["weight_decay"])
+            group.pop("pull", None)
         self.m.cores.clear()  # the graph of the last step
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial, singledispatch
+from functools import singledispatch
 
 import torch
 
@@ -26,7 +26,6 @@ from prunelang.compiler.graph import (
     Hit,
     Join,
     KeepBest,
-    Level,
     Materialize,
     Observe,
     Offset,
@@ -59,7 +58,7 @@ from prunelang.runtime import bcd, composed, kernels, minimax, relaxed, standalo
 from prunelang.runtime.calibration import calibrate, tighten
 from prunelang.runtime.compress import apply_prox, counts, project, project_balls, require_feasible
 from prunelang.runtime.coupling import steer_gates
-from prunelang.runtime.descent import Descent, require_finite
+from prunelang.runtime.drive import drive, sequence
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 from prunelang.runtime.pruning import bracket, reach
 from prunelang.runtime.search import observe, search
@@ -69,8 +68,8 @@ def run(machine: Machine) -> None:
     """Execute the whole program. Raises `NumericalFailure` or `Interrupted` with the last good weights restored."""
     try:
         with flushed():
-            for step in machine.graph.program:
-                execute(step, machine)
+            for descent in drive(machine, execute):
+                descent.take()
     except (NumericalFailure, Interrupted):
         machine.restore_good()
         raise
@@ -95,68 +94,12 @@ def execute(step: Step, m: Machine) -> None:
     raise TypeError(f"no executor for {type(step).__name__}")
 
 
-@execute.register
-def _(step: Phase, m: Machine) -> None:
-    m.observe({"event": "begin", "stage": step.name})
-    m.clocks.update(k=0.0, epoch=0.0, step=0.0, p=0.0)
-    m.stage_span = (0.0, 1.0)
-    for inner in step.body:
-        execute(inner, m)
-    require_finite(m, step.name)
-    m.keep_good()
-
-
-@execute.register
-def _(step: Outer, m: Machine) -> None:
-    for k in range(step.count):
-        m.clocks.update(k=float(k), p=k / step.count)
-        m.stage_span = (k / step.count, (k + 1) / step.count)
-        for name in step.levels:
-            node = m.nodes[name]
-            assert isinstance(node, Level) and node.schedule is not None
-            m.levels[name] = m.value(node.schedule)
-        for inner in step.body:
-            execute(inner, m)
-    m.clocks["p"] = 1.0
-
-
-@execute.register
-def _(step: Batches, m: Machine) -> None:
-    length = max(1, round(m.value(step.duration)))
-    batches = len(m.feed)
-    total = length * batches if step.unit == "epochs" else length
-    start, end = m.stage_span
-    m.clocks.update(epoch=0.0, step=0.0, p=start)
-    descent = Descent(m, step, tuple(partial(execute, inner, m) for inner in step.body[1:]))
-    done = epoch = 0
-    watched: list[float] = []
-    while done < total:
-        m.clocks["epoch"] = float(epoch)
-        descent.begin_epoch()
-        for x, y in m.feed.epoch(m.epochs):
-            m.clocks["step"] = float(done)
-            m.clocks["p"] = start + (end - start) * done / total
-            descent.step(x, y, start + (end - start) * (done + 1) / total)
-            done += 1
-            if done == total:
-                break
-        m.epochs += 1
-        epoch += 1
-        m.clocks["p"] = start + (end - start) * done / total
-        for inner in step.settle:
-            execute(inner, m)
-        descent.end_epoch()
-        m.keep_good()
-        for inner in step.each_epoch:
-            execute(inner, m)
-        if m.stop():
-            raise Interrupted
-        if step.until is not None and m.clocks["p"] >= step.until.since:
-            watched.append(m.levels[step.until.level])
-            if kernels.saturated(watched, step.until.window):
-                m.clocks["p"] = end
-                break
-    descent.close()
+@execute.register(Phase)
+@execute.register(Outer)
+@execute.register(Batches)
+def _(step: Step, m: Machine) -> None:
+    for descent in sequence((step,), m, execute):
+        descent.take()
 
 
 @execute.register

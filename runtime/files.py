@@ -60,7 +60,7 @@ def write_atomically(
         if check is not None:
             check(temporary)
         os.replace(temporary, target)
-        _synchronise_folder(target.parent)
+        synchronise_folder(target.parent)
     except OSError as error:
         raise FileProblem("P510", f"{target} cannot be written: {error.strerror or error}") from error
     finally:
@@ -133,7 +133,7 @@ def _write(temporary: Path, chunks: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
-def _synchronise_folder(folder: Path) -> None:
+def synchronise_folder(folder: Path) -> None:
     """The rename itself survives a power cut; Windows cannot open folders and needs no such call."""
     if os.name == "nt":
         return

@@ -35,7 +35,7 @@ from prunelang.compiler.graph import (
     Weights,
     walk,
 )
-from prunelang.compiler.graph.base import State
+from prunelang.compiler.graph.base import State, Step
 from prunelang.compiler.problem import Measured
 from prunelang.runtime.cores import numbers
 
@@ -71,7 +71,9 @@ class Feed(Protocol):
 
     def __len__(self) -> int: ...
 
-    def epoch(self, index: int) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def epoch(self, index: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch from number `start` on."""
+        ...
 
 
 def unmeasured(function: Measured) -> Any:
@@ -94,6 +96,22 @@ class NumericalFailure(Exception):
 
 class Interrupted(Exception):
     """The run was asked to stop; the weights are those of the last boundary."""
+
+
+@dataclass
+class Frame:
+    """The place in one sequence of steps: which is under way, and what it keeps of its own place if it is a loop."""
+
+    at: int = 0
+    kept: dict[str, Any] | None = None
+
+
+def unkept(machine: Machine, due: bool) -> None:
+    """What a machine does at a boundary where nothing is to be written."""
+
+
+def arrived(machine: Machine) -> None:
+    """What a machine does where it goes on if nothing is to be put back."""
 
 
 @dataclass
@@ -121,6 +139,10 @@ class Machine:
     stage_span: tuple[float, float] = (0.0, 1.0)  # of p, covered by the inner loop under way
     last_loss: float = float("nan")  # mean over the last epoch
     epochs: int = 0  # epochs of data drawn since the start: the order of each is (seed, epochs)
+    frames: list[Frame] = field(default_factory=list)  # of the sequences under way, outermost first
+    ahead: list[Frame] = field(default_factory=list)  # of those that are still to be entered where they were left
+    checkpoint: Callable[[Machine, bool], None] = unkept  # at boundaries; true where one is due, as at a stage's end
+    arrival: Callable[[Machine], None] = arrived  # where it goes on: what entering the loops has changed is put back
     seconds: dict[str, float] = field(default_factory=dict)
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
     prices: dict[str, Price] = field(default_factory=dict)  # of budgets, in loss per unit, by constraint label
@@ -138,6 +160,7 @@ class Machine:
     starts: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # the same, a value a sample
     highs: dict[tuple[str, str], float] = field(default_factory=dict)  # greatest values of a sample, of counts
     calibrations: dict[str, Surrogate] = field(default_factory=dict)  # of budgets that data decides, by state
+    probed: tuple[Step, ...] = ()  # the body of a search with the level of its last probe in place
     short: dict[str, float] = field(default_factory=dict)  # floors that the network entering a search misses: its value
 
     def __post_init__(self) -> None:
@@ -187,8 +210,30 @@ class Machine:
         """So many zeros in float64 beside the network."""
         return torch.zeros(count, dtype=torch.float64, device=next(iter(self.tensors.values())).device)
 
+    def boundary(self, stage: bool = False, **kept: Any) -> None:
+        """A place where the program can be left and taken up again: `kept` is what the loop under way needs for it.
+
+        Raises `Interrupted` there if it was asked to stop; not at the end of the last stage, where nothing is left to do.
+        """
+        self.frames[-1].kept = kept
+        stopping = self.stop()
+        self.checkpoint(self, stage or stopping)
+        left = not stage or any(step.bodies() for step in self.graph.program[self.frames[0].at + 1 :])
+        if stopping and left:
+            raise Interrupted
+
+    def arrive(self) -> None:
+        """All loops are entered again as far as they were left."""
+        if not self.ahead:
+            self.arrival(self)
+
     @cached_property
     def feasible(self) -> Feasible:
+        """What the program under way finishes in: of a search, its last probe."""
+        return self.finishing
+
+    @property
+    def finishing(self) -> Feasible:
         """What the program finishes in; no parts when it finishes in nothing."""
         found = [s.onto for s in walk(self.graph.program) if isinstance(s, Finish)]
         return found[0] if found else Feasible(())
@@ -208,10 +253,12 @@ class Machine:
     def value(self, s: clock.Schedule) -> float:
         return clock.evaluate(s, self.clocks)
 
-    def enter(self, name: str) -> torch.optim.Optimizer:
-        """The optimizer of a loop: fresh at each entry, or kept."""
+    def enter(self, name: str, again: bool = False) -> torch.optim.Optimizer:
+        """The optimizer of a loop: fresh at each entry, or kept; of a loop that goes on, as it is."""
         node = self.nodes[name]
         assert isinstance(node, Optimizer)
+        if again and name in self.optimizers:
+            return self.optimizers[name]
         options = {k: v if isinstance(v, bool) else self.value(v) for k, v in node.options.items()}
         if node.policy == "kept" and name in self.optimizers:
             for group in self.optimizers[name].param_groups:

@@ -26,10 +26,11 @@ def meaning(problem: Problem) -> str:
 
 def canonical(problem: Problem) -> str:
     """The same problem always gives the same text. Raises TypeError for a part that is no plain data."""
-    return json.dumps(_plain(problem), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(problem), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _plain(part: Any) -> Any:
+def plain(part: Any) -> Any:
+    """Plain data of which equal parts of a problem, and they alone, are made. Raises TypeError for other parts."""
     if part is None or isinstance(part, bool | int | str):
         return part
     if isinstance(part, Fraction):
@@ -37,12 +38,12 @@ def _plain(part: Any) -> Any:
     if isinstance(part, float):
         return {"float": part.hex()}
     if isinstance(part, Mapping):
-        return {str(k): _plain(v) for k, v in part.items()}
+        return {str(k): plain(v) for k, v in part.items()}
     if isinstance(part, frozenset | set):
-        return sorted((_plain(x) for x in part), key=json.dumps)
+        return sorted((plain(x) for x in part), key=json.dumps)
     if isinstance(part, tuple | list):
-        return [_plain(x) for x in part]
+        return [plain(x) for x in part]
     if is_dataclass(part) and not isinstance(part, type):
-        kept = {f.name: _plain(getattr(part, f.name)) for f in fields(part) if f.name not in WITHOUT_MEANING}
+        kept = {f.name: plain(getattr(part, f.name)) for f in fields(part) if f.name not in WITHOUT_MEANING}
         return {"is": type(part).__name__, **kept}
     raise TypeError(f"a problem holds {type(part).__name__}, which has no canonical form")

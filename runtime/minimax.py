@@ -128,6 +128,13 @@ def recalibrated(m: Machine, bound: str) -> None:
             game_of(m, node.of).settle(_current(node, m))
 
 
+def settle_budgets(m: Machine, levels: str) -> None:
+    """The budgets of a game as the calibrations that are known say."""
+    for node in m.nodes.values():
+        if isinstance(node, Multipliers) and node.of == levels:
+            game_of(m, levels).settle(_current(node, m))
+
+
 def _current(node: Multipliers, m: Machine) -> tuple[Resource, ...]:
     levels = m.nodes[node.of]
     assert isinstance(levels, Sparsity)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from prunelang.compiler.graph import Feasible, Finish, Floor, Observe, Search, Support, walk
+from prunelang.runtime.bracket import Bracket, front
+from prunelang.runtime.drive import sequence
 from prunelang.runtime.floors import COUNTS, Highs, Verdict, function_of, judge
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 
@@ -21,65 +22,6 @@ if TYPE_CHECKING:
     from prunelang.compiler.problem import Measured
     from prunelang.runtime.evaluate import Outcome
     from prunelang.runtime.price import Price
-
-SHRINK: Final = 4  # factor between probes until one fails
-KEPT: Final = 8  # outcomes that met their floors and wait for the last test: the safest, and the last ones found
-
-
-@dataclass
-class Bracket:
-    """Bisection for the end of the levels that are accepted, in ``log(level − least)``.
-
-    ``smallest``: levels from some threshold up to `top` are accepted. ``largest``: those from `least` up to one. An
-    outcome depends on where its training started, and starts get better: a level that was rejected two accepted ones
-    ago, or from another start than the best so far when the bracket is narrow, is tried once more.
-    """
-
-    top: int
-    least: int
-    tolerance: float
-    sense: Literal["smallest", "largest"] = "smallest"
-    good: int | None = None
-    accepted: int = 0  # how many so far
-    rejected: dict[int, int] = field(default_factory=dict)  # level → how many were accepted before it was tried
-
-    def take(self, level: int, accepted: bool) -> None:
-        """The outcome at a level that was tried from the network of `good`."""
-        if not accepted:
-            self.rejected[level] = self.accepted
-            return
-        self.accepted += 1
-        self.rejected.pop(level, None)
-        better = min if self.sense == "smallest" else max
-        self.good = level if self.good is None else better(self.good, level)
-
-    @property
-    def bad(self) -> int | None:
-        """The nearest rejected level on the side where better ones would lie."""
-        if self.sense == "smallest":
-            return max((x for x in self.rejected if self.good is None or x < self.good), default=None)
-        return min((x for x in self.rejected if self.good is None or x > self.good), default=None)
-
-    def next(self) -> int | None:
-        """The level to try; None when the bracket is as narrow as asked, or nothing is left."""
-        bad, good = self.bad, self.good
-        low, high = (bad, good) if self.sense == "smallest" else (good, bad)
-        if low is None:
-            last = self.top if high is None else high
-            level = self.least + (last - self.least) // SHRINK
-            return level if level != high else self._again()
-        end = self.top if high is None else high
-        if self._again(2) is None and end > low + 1 and end > low * (1.0 + self.tolerance):
-            middle = self.least + round(math.sqrt((end - self.least) * max(low - self.least, 0.5)))
-            return min(max(middle, low + 1), end - 1)
-        if high is None and low < self.top:
-            return self.top
-        return self._again()
-
-    def _again(self, newer: int = 1) -> int | None:
-        """The nearest rejected level, if that many were accepted since."""
-        bad = self.bad
-        return bad if bad is not None and self.accepted >= self.rejected[bad] + newer else None
 
 
 @dataclass(frozen=True)
@@ -156,45 +98,77 @@ def highs_of(floor: Floor, m: Machine) -> Highs | None:
     return Highs(m.activity(floor.split).most(floor.name), m.highs.get((floor.label, floor.split), 0.0))
 
 
+@dataclass
+class Course:
+    """What a search knows between two epochs of a probe."""
+
+    entering: State
+    bracket: Bracket
+    accepted: list[State] = field(default_factory=list)
+    safest: State | None = None
+    failure: tuple[str, str] | None = None  # of the last probe that met one: its message, and where
+    probe: int = 0  # the number of those that are over
+    level: int | None = None  # of the probe under way
+
+
 def search(step: Search, m: Machine, execute: Callable[[Step, Machine], None]) -> None:
     """Probes, then the test of the accepted outcomes. An interruption hands back the best of those so far."""
+    left = m.frames[-1].kept
+    course: Course = _begun(step, m) if left is None else left["search"]
+    try:
+        _probes(step, course, m, execute)
+    except Interrupted:
+        _hand_back(course.accepted, m)
+        raise
+    if course.safest is None:
+        raise NumericalFailure(*(course.failure or ("no level could be tried", "search")))
+    _settle(step, course.accepted, course.safest, m)
+
+
+def _begun(step: Search, m: Machine) -> Course:
     m.observe({"event": "begin", "stage": "search"})
     entering = State.of(m, step.top)
     m.short = {v.label: v.value for v in verdicts(step.floors, m) if not v.met}
     m.observe({"event": "entering", "stage": "search", "short": m.short})
-    bracket = Bracket(step.top, step.least, step.tolerance, step.sense)
-    accepted: list[State] = []
-    safest: State | None = None
-    failure: NumericalFailure | None = None
-    for probe in range(step.probes):
-        level = bracket.next()
-        if level is None:
-            break
-        _start(step, level, accepted[-1] if accepted else entering, m)
-        head = {"stage": "search", "probe": probe + 1, "level": step.level, "value": level}
-        m.observe({"event": "probe", **head, "share": probe / step.probes})
-        try:
-            body = step.at(level)
-            m.feasible = next((s.onto for s in walk(body) if isinstance(s, Finish)), Feasible(()))
-            for inner in body:
-                execute(inner, m)
-            found = verdicts(step.floors, m)
-        except NumericalFailure as error:
-            failure, found = error, []
-        except Interrupted:
-            _hand_back(accepted, m)
-            raise
-        met = bool(found) and all(v.met for v in found)
-        if found:
-            outcome = State.of(m, level, tuple(v.margin for v in found))
-            safest = outcome if safest is None else max(safest, outcome, key=lambda s: min(s.margins))
-            if met:
-                accepted = _kept(accepted, outcome, step.sense)
-        bracket.take(level, met)
-        m.observe(_event(step, probe + 1, level, found, met))
-    if safest is None:
-        raise failure or NumericalFailure("no level could be tried", "search")
-    _settle(step, accepted, safest, m)
+    return Course(entering, Bracket(step.top, step.least, step.tolerance, step.sense))
+
+
+def _probes(step: Search, course: Course, m: Machine, execute: Callable[[Step, Machine], None]) -> None:
+    """Every probe from the one under way on, if there is one."""
+    if m.frames[-1].kept is not None and not m.ahead:
+        m.arrive()
+    m.frames[-1].kept = {"search": course}
+    while course.probe < step.probes:
+        if course.level is None:
+            course.level = course.bracket.next()
+            if course.level is None:
+                return
+            _start(step, course.level, course.accepted[-1] if course.accepted else course.entering, m)
+            head = {"stage": "search", "probe": course.probe + 1, "level": step.level, "value": course.level}
+            m.observe({"event": "probe", **head, "share": course.probe / step.probes})
+        _probe(step, course, course.level, m, execute)
+        course.probe, course.level = course.probe + 1, None
+        m.boundary(search=course)
+
+
+def _probe(step: Search, course: Course, level: int, m: Machine, execute: Callable[[Step, Machine], None]) -> None:
+    found: list[Verdict] = []
+    m.probed = body = step.at(level)
+    m.feasible = next((s.onto for s in walk(body) if isinstance(s, Finish)), Feasible(()))
+    try:
+        for descent in sequence(body, m, execute):
+            descent.take()
+        found = verdicts(step.floors, m)
+    except NumericalFailure as error:
+        course.failure = str(error), error.where
+    met = bool(found) and all(v.met for v in found)
+    if found:
+        outcome = State.of(m, level, tuple(v.margin for v in found))
+        course.safest = outcome if course.safest is None else max(course.safest, outcome, key=lambda s: min(s.margins))
+        if met:
+            course.accepted = front(course.accepted, outcome, step.sense)
+    course.bracket.take(level, met)
+    m.observe(_event(step, course.probe + 1, level, found, met))
 
 
 def _start(step: Search, level: int, state: State, m: Machine) -> None:
@@ -206,18 +180,6 @@ def _start(step: Search, level: int, state: State, m: Machine) -> None:
     m.steers.clear()
     m.courses.clear()
     m.levels[step.level] = float(level)
-
-
-def _kept(accepted: list[State], outcome: State, sense: str) -> list[State]:
-    """From the safest to the best, without those that a better level met with margins no smaller, as happens while the
-    network still learns: they would only end the last test early. Of many the safest and the last ones."""
-    order = sorted([*accepted, outcome], key=lambda s: -s.level if sense == "smallest" else s.level)
-    front = [s for i, s in enumerate(order) if not any(_safer(better, s) for better in order[i + 1 :])]
-    return front if len(front) <= KEPT else [front[0], *front[2:]]
-
-
-def _safer(one: State, other: State) -> bool:
-    return all(a >= b for a, b in zip(one.margins, other.margins, strict=True))
 
 
 def _hand_back(accepted: list[State], m: Machine) -> None:

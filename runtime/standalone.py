@@ -6,11 +6,13 @@ but functions that are copied with them.
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gzip
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -102,6 +104,13 @@ def cut_validation(x: Tensor, y: Tensor, count: int, seed: int) -> tuple[tuple[T
     return (x.index_select(0, rest), y.index_select(0, rest)), (x.index_select(0, cut), y.index_select(0, cut))
 
 
+def sampled(x: Tensor, y: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """At most that many samples, evenly spaced."""
+    size = min(most, len(x))
+    index = torch.arange(size, device=x.device) * len(x) // size
+    return x.index_select(0, index), y.index_select(0, index)
+
+
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -167,6 +176,23 @@ def recalibrate(net: nn.Module, inputs: Iterable[tuple[Tensor, Tensor]], count: 
             net(x)
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
+
+
+def amount(low: str, high: str) -> Callable[[str], Fraction]:
+    """The type of an option: a number, or a percentage, from `low` to `high`, exact. Errors: ValueError for any other
+    text, ArgumentTypeError for a value outside."""
+
+    def value(text: str) -> Fraction:
+        number = text.strip().removesuffix("%")
+        return Fraction(number) / 100 if number != text.strip() else Fraction(number)
+
+    def amount(text: str) -> Fraction:
+        found = value(text)
+        if not value(low) <= found <= value(high):
+            raise argparse.ArgumentTypeError(f"{text} is not from {low} to {high}: write the script anew for it")
+        return found
+
+    return amount
 
 
 # ── counts ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -61,11 +61,9 @@ class Activity:
             return MAC_PICOJOULE * self.macs + AC_PICOJOULE * self.synops
         return self.synops if name == "synops" else self.spikes
 
-    def outcome(self, function: Measured, digest: str) -> Outcome:
-        """Of `synops`, `spikes` or `energy`, a mean over the samples."""
-        n = len(self.synops)
-        total = self.energy * n if function.name == "energy" else math.fsum(self.values(function.name).tolist())
-        return Outcome(function.name, function.split, total, n, digest, function.unit)
+    def total(self, name: str) -> float:
+        """Of `synops`, `spikes` or `energy`, the sum over the samples."""
+        return self.energy * len(self.synops) if name == "energy" else math.fsum(self.values(name).tolist())
 
     def most(self, name: str) -> float:
         """The greatest value of `synops` or `spikes` that a sample can have."""
@@ -82,10 +80,10 @@ SPIKING: Final = ("synops", "spikes", "energy")
 
 
 class Meter:
-    """Counts on the splits of a data set, and once only while the network stays the same."""
+    """Counts on splits by name, and once only while the network stays the same. `kernels` are names of tensors."""
 
-    def __init__(self, model: nn.Module, data: Dataset, table: ShapeTable) -> None:
-        self.model, self.data, self.table = model, data, table
+    def __init__(self, model: nn.Module, inputs: Callable[[str], Tensor], kernels: Sequence[str], steps: int) -> None:
+        self.model, self.inputs, self.kernels, self.steps = model, inputs, kernels, steps
         self.known: dict[str, Activity] = {}
         self.then: dict[str, Tensor] = {}
 
@@ -96,17 +94,35 @@ class Meter:
             self.known.clear()
             self.then = {name: t.clone() for name, t in own.items()}
         if split not in self.known:
-            self.known[split] = self._count(self.data[split].inputs)
+            self.known[split] = self._count(self.inputs(split))
         return self.known[split]
 
     def require(self) -> None:
-        """Raises `Uncounted` unless every kernel is read in a way that is counted: one look at one sample."""
-        self._count(self.data.train.inputs[:1])
+        """Raises `Uncounted` unless every kernel is read in a way that is counted: one look at one sample, which draws
+        no random number."""
+        x = self.inputs("train")[:1]
+        with torch.random.fork_rng([x.device] if x.is_cuda else []):
+            self._count(x)
 
     def _count(self, inputs: Tensor) -> Activity:
         own = self.model.state_dict(keep_vars=True)
-        kernels = {layer.weight: own[layer.weight] for layer in self.table.layers if layer.uses}
-        return count(self.model, inputs, kernels, self.table.steps)
+        return count(self.model, inputs, {name: own[name] for name in self.kernels}, self.steps)
+
+
+def meter(model: nn.Module, data: Dataset, table: ShapeTable) -> Meter:
+    """The meter of a network on a data set."""
+    return Meter(model, lambda split: data[split].inputs, counted_kernels(table), table.steps)
+
+
+def counted_kernels(table: ShapeTable) -> tuple[str, ...]:
+    """The kernels whose reads are synaptic operations: those that a sample uses."""
+    return tuple(dict.fromkeys(layer.weight for layer in table.layers if layer.uses))
+
+
+def outcome(activity: Activity, function: Measured, digest: str) -> Outcome:
+    """Of `synops`, `spikes` or `energy`, a mean over the samples of the split with that digest."""
+    total = activity.total(function.name)
+    return Outcome(function.name, function.split, total, len(activity.synops), digest, function.unit)
 
 
 def is_neuron(module: nn.Module) -> bool:

@@ -35,10 +35,11 @@ class Catalog:
 class TableError(Exception):
     """A network that cannot be built as the spec asks: `message` is a sentence in the user's words."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, code: str = "P543") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code
 
 
 Locals = Mapping[str, Value]

@@ -47,10 +47,17 @@ PENALTIES: Mapping[str, tuple[str, str, str]] = {
 def selected(part: Part) -> list[CountBound] | None:
     """The counts of a part from the inside out, if upper bounds on plain counts are all there is."""
     bounds = from_json(part.bounds)
+    if live(part):
+        return None
     trained = [reduced(b, part) for b in bounds if isinstance(b, CountBound)]
     if len(trained) < len(bounds) or any(b.coefficients and not (b.plain and b.least == 0) for b in trained):
         return None
     return [b for b in plain_counts([b for b in trained if b.coefficients]) if b.upper is not None]
+
+
+def live(part: Part) -> bool:
+    """Whether numbers of a bound are known only while the script runs: found by a search, or measured."""
+    return any(isinstance(getattr(b, "upper", None), str) or getattr(b, "measured", "") for b in from_json(part.bounds))
 
 
 def reduced(bound: CountBound, part: Part) -> CountBound:
@@ -103,18 +110,26 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
         p.projections[id(step), i] = name
         shapes = {t: p.plan.table.tensor[t].shape for t in part.tensors}
         bounds = from_json(part.bounds)
-        p.writer.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in bounds], "]")
+        if not live(part):
+            p.writer.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in bounds], "]")
         channels = {b.name: f"bounds_{name}[{j}]" for j, b in enumerate(bounds) if isinstance(b, ChannelBound)}
         p.channel_bounds.update(channels)
         p.writer.call(f"shapes_{name} = {{", [f"{quoted(t)}: {literal(s)}" for t, s in shapes.items()], "}")
-        kind = ("structured", "StructuredProjection") if channels else ("joint", "JointProjection")
-        joint = p.inliner.use(f"{PROX}.{kind[0]}", kind[1])
-        p.writer.line(f"{name} = {joint}(bounds_{name}, shapes_{name})")
+        if not live(part):
+            _made(name, bool(channels), p)
+
+
+def _made(name: str, channels: bool, p: Program) -> None:
+    kind = ("structured", "StructuredProjection") if channels else ("joint", "JointProjection")
+    p.writer.line(f"{name} = {p.inliner.use(f'{PROX}.{kind[0]}', kind[1])}(bounds_{name}, shapes_{name})")
 
 
 def _constructor(bound: Bound, part: Part, p: Program) -> Group:
     """The bound as source. Only what differs from the defaults is said."""
     kind = p.inliner.use(BOUNDS, type(bound).__name__)
+    if isinstance(bound, CountBound) and bound.measured:
+        made = Group(f"{kind}(", (quoted(bound.name), layout(bound.coefficients)))
+        return Group(f"{p.inliner.use('prunelang.runtime.surrogates', 'resolved')}(", (made, p.name(bound.measured)))
     if isinstance(bound, CountBound):
         trained = reduced(bound, part)
         fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])
@@ -130,6 +145,8 @@ def _constructor(bound: Bound, part: Part, p: Program) -> Group:
         made = (Group(f"{group}(", (quoted(g.name), str(g.size), layout(g.slices))) for g in bound.groups)
         rest = (layout(bound.terms), str(bound.upper), str(bound.constant))
         return Group(f"{kind}(", (quoted(bound.name), Group("(", tuple(made)), *rest))
+    if isinstance(bound, GroupBound):
+        return Group(f"{kind}(", (quoted(bound.name), layout(bound.tensors), quoted(bound.by), str(bound.upper)))
     return Group(f"{kind}(", tuple(layout(getattr(bound, f)) for f in type(bound).__dataclass_fields__))
 
 
@@ -140,6 +157,10 @@ def project_part(step: Step, number: int, part: Part, out: str, masks: str, p: P
         w.comment(text)
     counts = selected(part) if part.bounds else []
     if counts is None:
+        if live(part):
+            name, bounds = p.projections[id(step), number], from_json(part.bounds)
+            w.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in bounds], "]")
+            _made(name, any(isinstance(b, ChannelBound) for b in bounds), p)
         w.line(f"kept = {p.projections[id(step), number]}.project_({out}).masks")
         if masks:
             _copy(masks, p)
@@ -246,6 +267,8 @@ def assertions(step: Finish, p: Program) -> None:
         if part.compositions:
             factors.assertion(part, step, p)
         for bound in from_json(part.bounds):
+            if isinstance(bound, CountBound) and bound.measured:
+                continue  # measuring decides
             if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
                 p.writer.line(f"assert {cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
             elif isinstance(bound, ChannelBound):
@@ -262,17 +285,19 @@ def reports(step: Finish, p: Program) -> None:
         bounds = from_json(part.bounds)
         for bound in bounds:
             match bound:
+                case CountBound(measured=measured) if measured:
+                    continue
                 case CountBound() | ChoiceBound():
                     low = f"{bound.lower} ≤ " if isinstance(bound, CountBound) and bound.lower is not None else ""
-                    high = f" ≤ {bound.upper}" if bound.upper is not None else ""
+                    high = f" ≤ {_shown(bound.upper)}" if bound.upper is not None else ""
                     _print(bound.name, low + "{" + cost(bound, of, p) + "}" + high, p)
                 case ChannelBound():
-                    _print(bound.name, "{" + channel_cost(bound, of, p) + "}" + f" ≤ {bound.upper}", p)
+                    _print(bound.name, "{" + channel_cost(bound, of, p) + "}" + f" ≤ {_shown(bound.upper)}", p)
                 case GroupBound():
                     rows = p.inliner.use(feasibility, "slices")
                     held = f"int({rows}(v != 0, {quoted(bound.by)}).any(1).count_nonzero())"
                     p.writer.line(f"count = sum({held} for v in {_at(bound.tensors, of, p)})")
-                    _print(bound.name, "{count}" + f" groups ≤ {bound.upper}", p)
+                    _print(bound.name, "{count}" + f" groups ≤ {_shown(bound.upper)}", p)
                 case NofMBound():
                     most = p.inliner.use(feasibility, "most_in_cells")
                     p.writer.line(f"count = max({most}(v != 0, {bound.m}) for v in {_at(bound.tensors, of, p)})")
@@ -287,6 +312,11 @@ def reports(step: Finish, p: Program) -> None:
             shown = literal(order) if order != inf else "float('inf')"
             p.writer.line(f"norm = {p.helper('vector_norm')}({p.view(of, part.tensors)}, {shown})")
             _print(label, "{norm" + ("**2" if name == "norm2_squared" else "") + ":.10g}" + f" ≤ {radius!r}", p)
+
+
+def _shown(upper: int | str) -> str:
+    """A bound in a printed line; one that a search found is a variable."""
+    return f"{{{upper}}}" if isinstance(upper, str) else str(upper)
 
 
 def _print(label: str, text: str, p: Program) -> None:

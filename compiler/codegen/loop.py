@@ -99,6 +99,8 @@ def _build(node: Optimizer, head: Descend, p: Program) -> None:
     said = [f"{k}={v}" for k, v in options.items()]
     head_ = f"{p.name(node.name)} = torch.optim.{CLASSES[node.algorithm]}("
     p.writer.call(head_, [f"[{', '.join(groups)}]", *said, "fused=True"])
+    if p.name(node.name) not in p.optimizers:
+        p.optimizers.append(p.name(node.name))
 
 
 def _groups(node: Optimizer, p: Program) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from prunelang.compiler.codegen import judging
 from prunelang.compiler.codegen.expressions import layout, literal, quoted
 from prunelang.compiler.codegen.feasible import frozen_cost
 from prunelang.compiler.codegen.program import Program
@@ -74,8 +75,21 @@ def start(step: Start, p: Program) -> None:
     w.call(f"{game} = {p.inliner.use(GAME, 'Game')}(", given)
     free = [str(w is None) for w in budgets.weights] or ["True"] * len(budgets.resources)
     held = _held(p)
-    resources = Group("[", tuple(_resource(r, held.get(r.label, []), p) for r in budgets.resources), "]")
-    w.call(f"{game}.start(", [resources, Group("[", tuple(free), "]"), repr(step.share)])
+    resources = tuple(_resource(r, held.get(r.label, []), p) for r in budgets.resources)
+    given = [Group("[", resources, "]"), Group("[", tuple(free), "]"), repr(step.share)]
+    if any(r.measured for r in budgets.resources):
+        w.call(f"resources_{step.levels} = [", resources, "]")
+        made = tuple(_items(items, p) for items in node.items)
+        w.call(f"items_{step.levels} = [", made, "]")
+        w.line("sizes = {name: v.numel() for name, v in net.named_parameters()}")
+        given[0] = judging.current(budgets, p, first=True)
+    w.call(f"{game}.start(", given)
+
+
+def _items(items: Items, p: Program) -> Piece:
+    """A level's name, tensors and range; no level of a measured budget is of channels."""
+    kind = p.inliner.use(NODES, "Items")
+    return Group(f"{kind}(", tuple(layout(getattr(items, f.name)) for f in fields(Items) if f.name != "pieces"))
 
 
 def _game(levels: str) -> str:

@@ -18,6 +18,7 @@ from prunelang.compiler.graph import (
     Data,
     Dual,
     Evaluate,
+    Floor,
     Graph,
     KeepBest,
     Level,
@@ -46,15 +47,17 @@ from prunelang.dsl.spans import NOWHERE, Span
 KERNELS = "prunelang.runtime.kernels"
 STANDALONE = "prunelang.runtime.standalone"
 BATCHES = "prunelang.runtime.data.batches"
+METRICS = ("accuracy", "error", "cross_entropy", "nll", "mse")
 
 # Names that the script's own main function gives to other things than state.
 LOCALS = frozenset(
     {
-        "args", "batch", "c", "certify_x", "certify_y", "count", "crossing", "data", "done", "drawn", "end", "epoch",
-        "frozen", "group", "k", "keep", "kept", "label", "last", "latent", "left", "loss", "mask", "mean", "most",
-        "name", "net", "norm", "now", "outputs", "outside", "p", "projected", "q", "reason", "select_x", "select_y",
-        "start", "step", "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y",
-        "value", "w", "watch", "watched", "x", "y",
+        "args", "batch", "best", "c", "calibration_x", "calibration_y", "certify_x", "certify_y", "count", "counted",
+        "counts", "crossing", "data", "depth", "done", "drawn", "end", "epoch", "found", "frozen", "group", "judge",
+        "k", "keep", "kept", "label", "last", "latent", "left", "loss", "mask", "mean", "met", "most", "name", "net",
+        "norm", "now", "outputs", "outside", "p", "probe", "projected", "q", "reason", "rounds", "search", "select_x",
+        "select_y", "sizes", "start", "step", "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x",
+        "validation_y", "value", "w", "watch", "watched", "x", "y",
     }
 )  # fmt: skip
 
@@ -75,6 +78,9 @@ class Program:
     data_of_factors: dict[Composition | Budget, str] = field(default_factory=dict)  # variables
     channel_bounds: dict[str, str] = field(default_factory=dict)  # by label, as the script names them
     steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
+    floors: dict[Floor, str] = field(default_factory=dict)  # variables
+    optimizers: list[str] = field(default_factory=list)  # variables of those that were made, in order
+    judging: bool = False  # measured constraints are judged, not only measured
     bases: dict[tuple[str, str], str] = field(default_factory=dict)  # variable of `base` by constraint and split
 
     def __post_init__(self) -> None:
@@ -128,6 +134,12 @@ class Program:
     @property
     def data(self) -> Data:
         return next(s for s in self.graph.state if isinstance(s, Data))
+
+    @property
+    def spiking_kernels(self) -> tuple[str, ...]:
+        """The kernels that spikes may reach; none in a network without spikes."""
+        table = self.plan.table
+        return tuple(dict.fromkeys(x.weight for x in table.layers if x.uses)) if table.steps else ()
 
     # ── places in the spec ──
 

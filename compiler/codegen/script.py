@@ -10,22 +10,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from prunelang.compiler.codegen import feasible
+from prunelang.compiler.codegen import feasible, judging
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
-from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_activity, require_no_coded_length, require_no_search
+from prunelang.compiler.codegen.options import Option, Options
+from prunelang.compiler.codegen.program import LOCALS, METRICS, STANDALONE, Program, identifier, splits_read
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
 from prunelang.compiler.codegen.writer import WIDTH, Writer
-from prunelang.compiler.graph import Factor, Graph, Hit, Project, Reproject, Rest, Weights, walk
+from prunelang.compiler.graph import Calibrate, Factor, Graph, Hit, Project, Reproject, Rest, Tighten, Weights, walk
+from prunelang.compiler.graph.calibration import SAMPLES, SPLIT
 from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
 from prunelang.compiler.problem import Interval, Measured
+from prunelang.compiler.synops import MEASURED as ACTIVITY
+from prunelang.dsl.names import to_unicode
 
 NOTHING: Mapping[str, Symbol] = MappingProxyType({})
-METRICS = ("accuracy", "error", "cross_entropy", "nll", "mse")
+NONE = Options()
+STATISTICS = "prunelang.runtime.statistics"
 
 
 def emit(
@@ -39,14 +43,15 @@ def emit(
     teachers: Mapping[str, Symbol] = NOTHING,
     losses: Mapping[str, Symbol] = NOTHING,
     spiking: frozenset[str] = frozenset(),
+    options: Options = NONE,
 ) -> Emitted:
     """The script of a graph, and the files that belong beside it.
 
     `network` and `teachers` are constructors, `losses` the registered losses that the graph names. Those of prunelang
     are copied into the script; a user's own are imported by the name of their module. `spiking` names the teachers that
-    are spiking networks.
+    are spiking networks. `options` are the params that the script takes as options.
     """
-    return _Script(graph, plan, network, data, seed, dtype, teachers, losses, spiking).emitted()
+    return _Script(graph, plan, network, data, seed, dtype, teachers, losses, spiking, options).emitted()
 
 
 @dataclass
@@ -60,6 +65,7 @@ class _Script:
     teachers: Mapping[str, Symbol]
     losses: Mapping[str, Symbol]
     spiking: frozenset[str]
+    options: Options
     program: Program = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +83,8 @@ class _Script:
         return self.program.inliner
 
     def emitted(self) -> Emitted:
-        require_no_search(self.program)
-        require_no_activity(self.program)
-        require_no_coded_length(self.program)
+        judging.require_judged(self.program)
+        self.program.judging = judging.judged(self.program)
         main, arguments = self.main(), self.arguments()
         copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
         sections = [_banner(name) + "\n\n" + _apart(text) for name, text in copied]
@@ -108,7 +113,7 @@ class _Script:
         if not self.network.inlined:
             user = self.network
             w.comment(f"The network is {user.name} of the module {user.module}, which must be importable.")
-        w.comment("Every value of the spec is written out below: to change one, edit it here or emit the script anew.")
+        w.comment(self._changed())
         if self.plan.source.text.strip():
             w.lines.append("#")
             w.comment("The spec:")
@@ -116,10 +121,21 @@ class _Script:
             w.lines += [f"#     {line}".rstrip() for line in self.plan.source.text.strip().splitlines()]
         return w.text()
 
+    def _changed(self) -> str:
+        """How to get the script for other values."""
+        if not self.options.options:
+            return "Every value of the spec is written out below: to change one, edit it here or emit the script anew."
+        names = ", ".join(o.flags[0] for o in self.options.options)
+        fixed = ", ".join(to_unicode(n) for n in self.options.fixed)
+        also = f" ({fixed} among them)" if fixed else ""
+        return f"Params of the spec are options: {names}. Every other value{also} is written out below."
+
     def _needs(self) -> str:
         """The packages that the script imports, besides Python's own."""
         imported = {e.module.partition(".")[0] for e in self.inliner.externals.values()}
-        *most, last = (p for p in ("torch", "numpy", "spikingjelly") if p in imported)
+        if any(symbol.module == STATISTICS for symbol in self.inliner.symbols):
+            imported.add("scipy")  # asked for confidence bounds, where they are computed
+        *most, last = (p for p in ("torch", "numpy", "scipy", "spikingjelly") if p in imported)
         return f"{', '.join(most)} and {last}" if most else last
 
     def arguments(self) -> str:
@@ -130,10 +146,23 @@ class _Script:
             _option(w, "--out", "type=Path", 'default=Path("weights.safetensors")', 'help="where the weights go"')
             _option(w, "--seed", "type=int", f"default={self.seed}", 'help="of weights and order"')
             _option(w, "--device", 'default="cpu"', 'help="cpu, cuda, …"')
+            for o in self.options.options:
+                self._param(w, o)
             for option, path, what in self._weight_files():
                 _option(w, option, "type=Path", f"default=Path({quoted(path)})", f"help={quoted(what)}")
             w.line("return parser.parse_args()")
         return w.text()
+
+    def _param(self, w: Writer, o: Option) -> None:
+        """A param of the spec, in the range in which the script stands for it."""
+        kind = f"{self.inliner.use(STANDALONE, 'amount')}({quoted(o.low)}, {quoted(o.high)})"
+        flags = [quoted(flag) for flag in o.flags]
+        shown = f"from {o.low} to {o.high}".replace("%", "%%")
+        value = o.param.text(o.param.value)
+        said = [f"dest={quoted(o.param.variable)}", f"type={kind}", f"default={quoted(value)}"]
+        w.call(
+            "parser.add_argument(", [*flags, *said, 'metavar="VALUE"', f"help={quoted(f'param of the spec, {shown}')}"]
+        )
 
     def _data_argument(self, w: Writer) -> None:
         if isinstance(self.data, ArrayData):
@@ -155,26 +184,41 @@ class _Script:
         p, w = self.program, self.program.writer
         w.line("args = arguments()")
         metrics = self._metrics()
-        self._load(w, ({split for _, split, _ in metrics} | splits_read(self.graph)) - {"train"})
+        further = {split for _, split, _ in metrics} | splits_read(self.graph) | judging.splits_judged(p)
+        self._load(w, further - {"train"})
         w.blank()
         self._networks(w)
         w.blank()
         w.comment("── state ──")
+        if p.judging:
+            judging.declare(["train", *sorted(further - {"train"})], p)
         for node in self.graph.state:
             if node.name in p.used:
                 emit_state(node, p)
         for step in walk(self.graph.program):
-            if isinstance(step, Project | Hit | Factor | Reproject):
+            if isinstance(step, Project | Hit | Factor | Reproject | Calibrate | Tighten) and step.onto is not None:
                 feasible.declare(step, step.onto, p)
         w.line("torch.set_flush_denormal(True)  # weights that shrink step by step get there, and it is slow")
         w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")
         emit_program(self.graph.program, p)
         for title, split, name in metrics:
             value = f"{p.helper('measured')}(net, {quoted(name)}, {split}_x, {split}_y)"
+            if name in ACTIVITY:
+                value = f"judge.value({quoted(name)}, {quoted(split)})"
             w.line(f"value = {value}")
             w.line(f'print(f"{title}: {{value:.6g}}")')
         self._save(w)
-        return "def main() -> None:\n" + w.text()
+        return "def main() -> None:\n" + self._with_options(w.text())
+
+    def _with_options(self, text: str) -> str:
+        """The same with params as variables, where they are options."""
+        if not self.options.options:
+            return text
+        lines = [self.options.lines.get(i, line) for i, line in enumerate(text.split("\n"))]
+        if any("Fraction(" in line for line in self.options.lines.values()):
+            self.inliner.external("fractions", "Fraction")
+        reads = [f"    {o.variable} = args.{o.param.variable}" for o in self.options.options]
+        return "\n".join([lines[0], *reads, *lines[1:]])
 
     def _load(self, w: Writer, further: set[str]) -> None:
         """The splits as the run has them: inputs in the network's shape and in its dtype."""
@@ -190,6 +234,8 @@ class _Script:
             w.line(f"data = {self.inliner.use(STANDALONE, 'read_safetensors')}(args.data)")
         for split in splits:
             x, y = f"{split}_x", f"{split}_y"
+            if idx and split == SPLIT:
+                continue
             if not idx:
                 w.line(f'{x}, {y} = data["x_{split}"], data["y_{split}"]')
             elif split not in cut:
@@ -199,6 +245,8 @@ class _Script:
                     self._cut_validation(w, cut)
             cast = "to(DTYPE)." if self.floating else ""
             w.line(f"{x}, {y} = {x}.{cast}to(args.device), {y}.to(args.device)")
+        if SPLIT in further and idx:
+            w.line(f"{SPLIT}_x, {SPLIT}_y = {self.inliner.use(STANDALONE, 'sampled')}(train_x, train_y, {SAMPLES})")
 
     def _cut_validation(self, w: Writer, wanted: set[str]) -> None:
         """Validation out of train, and the halves of it; `wanted` are those that the script reads."""
@@ -270,13 +318,13 @@ class _Script:
                 split = certified_on(self.plan.problem, c.function.split)
                 found.setdefault((split, c.function.name), f"{c.label}{bound}")
         known = {"train", "test"} | splits_read(self.graph)
-        known |= {CERTIFY} if SELECT in known else set()
+        known |= judging.splits_judged(self.program) | ({CERTIFY} if SELECT in known else set())
         if isinstance(self.data, ArrayData):
             known = {n[2:] for n in self.data.arrays}
         return [
             (f"{_escaped(title)} on {split}", split, name)
             for (split, name), title in found.items()
-            if name in METRICS and split in known
+            if (name in METRICS or (self.program.judging and name in ACTIVITY)) and split in known
         ]
 
     def _save(self, w: Writer) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from prunelang.compiler.codegen import coupling, factors, minimax, stopping, thresholds
+from prunelang.compiler.codegen import coupling, factors, judging, minimax, stopping, thresholds
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
     Buffers,
+    Calibration,
     Copy,
     Data,
     Dual,
@@ -67,6 +68,7 @@ def _(node: Dual, p: Program) -> None:
 
 
 emit_state.register(Factors)(factors.state)
+emit_state.register(Calibration)(judging.calibration)
 emit_state.register(Gates)(coupling.gates)
 emit_state.register(Sparsity)(minimax.sparsity)
 emit_state.register(Multipliers)(minimax.multipliers)

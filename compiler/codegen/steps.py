@@ -9,6 +9,7 @@ from prunelang.compiler.codegen import (
     coupling,
     factors,
     feasible,
+    judging,
     minimax,
     pruning,
     relaxed,
@@ -26,6 +27,7 @@ from prunelang.compiler.graph import (
     Assign,
     Batches,
     Bracket,
+    Calibrate,
     Certify,
     Combination,
     Compose,
@@ -55,6 +57,7 @@ from prunelang.compiler.graph import (
     Restore,
     Retain,
     Saddle,
+    Search,
     Select,
     Shrink,
     Start,
@@ -63,6 +66,7 @@ from prunelang.compiler.graph import (
     SteerPenalty,
     Step,
     Tabulate,
+    Tighten,
     walk,
 )
 
@@ -85,6 +89,8 @@ WITHOUT_GRADIENT = (
     Compose,
     Factor,
     Reproject,
+    Calibrate,
+    Tighten,
     Finish,
 )
 
@@ -118,7 +124,7 @@ def _(step: Phase, p: Program) -> None:
     w = p.writer
     w.blank()
     w.comment(f"── {step.name} ──")
-    number = [s for s in p.graph.program if isinstance(s, Phase)].index(step)
+    number = [s for s in walk(p.graph.program) if isinstance(s, Phase)].index(step)
     if number < len(p.plan.stages) and (text := p.spec_line(p.plan.stages[number].span)):
         w.comment(text)
     for clock in sorted(clocks_outside_loops(step.body)):
@@ -233,6 +239,9 @@ emit_step.register(Shrink)(minimax.shrink)
 emit_step.register(Confine)(minimax.confine)
 emit_step.register(Saddle)(minimax.play)
 
+emit_step.register(Calibrate)(judging.calibrate)
+emit_step.register(Tighten)(judging.tighten)
+
 emit_step.register(Bracket)(pruning.bracket)
 emit_step.register(Reach)(pruning.reach)
 
@@ -241,6 +250,11 @@ emit_step.register(Observe)(selection.observe)
 emit_step.register(Forget)(stopping.forget)
 emit_step.register(KeepBest)(stopping.keep_best)
 emit_step.register(Restore)(stopping.restore)
+
+
+@emit_step.register
+def _(step: Search, p: Program) -> None:
+    judging.search(step, p, emit_program)
 
 
 @emit_step.register

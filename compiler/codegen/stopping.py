@@ -9,7 +9,7 @@ from typing import Any
 from prunelang.compiler.codegen import factors
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.loop import criterion
-from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.codegen.program import METRICS, Program
 from prunelang.compiler.graph import (
     Buffers,
     Evaluate,
@@ -25,8 +25,7 @@ from prunelang.compiler.graph import (
     Weights,
 )
 from prunelang.compiler.schedule import Constant, constant
-
-METRICS = ("accuracy", "error", "cross_entropy", "nll", "mse")
+from prunelang.compiler.synops import MEASURED as ACTIVITY
 
 
 def evaluate(step: Evaluate, p: Program) -> None:
@@ -97,6 +96,8 @@ def keep_best(step: KeepBest, p: Program) -> None:
 
 
 def _miss(floor: Floor, p: Program) -> str:
+    if floor.name in ACTIVITY:
+        return f"judge.miss({p.floors[floor]})"
     value = measured(floor.name, floor.split, dict(floor.arguments), p)
     return f"{p.helper('miss')}({value}, {quoted(floor.relation)}, {limit(floor, p)})"
 

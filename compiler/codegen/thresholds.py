@@ -18,7 +18,7 @@ from prunelang.compiler.graph import (
     Tabulate,
     TrainedLevel,
 )
-from prunelang.compiler.graph.state import known
+from prunelang.compiler.graph.state import Kappa
 from prunelang.compiler.schedule import Constant, clocks_of
 
 SHAPES = "prunelang.compiler.thresholds"
@@ -72,7 +72,7 @@ def aim(step: Aim, p: Program) -> None:
 def offset(step: Offset, p: Program) -> None:
     w, d, weights, theta = p.writer, p.name(step.level), p.name(step.of), p.name(step.latent)
     w.comment(step.line())
-    w.line(f"{d} = " + (repr(step.value) if step.kappa is None else _beyond(weights, known(step.kappa), p)))
+    w.line(f"{d} = " + (repr(step.value) if step.kappa is None else _beyond(weights, step.kappa, p)))
     w.line(f"{p.kernel('offset_')}({theta}, {weights}, {d}, {'0.0' if step.kappa is None else d})")
     w.line(f"{p.kernel('soft_')}({weights}, {theta}, {d})")
 
@@ -133,15 +133,19 @@ def _compared(latent_name: str, p: Program) -> str:
     return f"{p.kernel('relative')}({theta}, {p.name(node.trained)}[0])"
 
 
-def _beyond(tensors: str, kappa: int, p: Program) -> str:
-    return f"{p.helper('kth_largest')}({tensors}, {kappa + 1})"
+def _beyond(tensors: str, kappa: Kappa, p: Program) -> str:
+    next_ = kappa + 1 if isinstance(kappa, int) else f"{p.name(kappa)} + 1"
+    return f"{p.helper('kth_largest')}({tensors}, {next_})"
 
 
 def steer(step: Steer, p: Program) -> None:
     w, level = p.writer, p.name(step.level)
     w.comment(step.line())
-    few = known(step.kappa) >= p.entries(step.latent)
-    w.line("q = 0.0" if few else f"q = {_beyond(_compared(step.latent, p), known(step.kappa), p)}")
+    q = _beyond(_compared(step.latent, p), step.kappa, p)
+    if isinstance(step.kappa, int):
+        w.line("q = 0.0" if step.kappa >= p.entries(step.latent) else f"q = {q}")
+    else:
+        w.line(f"q = 0.0 if {p.name(step.kappa)} >= {p.entries(step.latent)} else {q}")
     last = f"last_{level} if p > 0 else (p, q)" if level in p.steered else "(p, q)"
     w.line(f"course_{level} = {p.kernel('steered')}(p, {level}, q, {last}, {step.rise.reach!r})")
     w.line(f"last_{level} = (p, q)")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import chain
 
 from prunelang.compiler.codes.base import Code
+from prunelang.compiler.codes.binding import BINDING
 from prunelang.compiler.codes.channels import CHANNELS
 from prunelang.compiler.codes.description import DESCRIPTION
 from prunelang.compiler.codes.factors import FACTORS
@@ -15,6 +16,8 @@ from prunelang.compiler.codes.files import FILES
 from prunelang.compiler.codes.meaning import MEANING
 from prunelang.compiler.codes.minimax import MINIMAX
 from prunelang.compiler.codes.probing import PROBING
+from prunelang.compiler.codes.resuming import RESUMING
+from prunelang.compiler.codes.seeing import SEEING
 from prunelang.compiler.codes.selection import SELECTION
 from prunelang.compiler.codes.spiking import SPIKING
 from prunelang.compiler.codes.stages import STAGES
@@ -29,7 +32,7 @@ def _all() -> dict[str, Code]:
     found: dict[str, Code] = {}
     structural = (STRUCTURAL, FACTORS, CHANNELS, MINIMAX)
     measured = (SYNOPS, SPIKING, SELECTION, PROBING, DESCRIPTION)
-    pages = (SYNTAX, MEANING, STAGES, *structural, *measured, FILES)
+    pages = (SYNTAX, MEANING, STAGES, *structural, *measured, FILES, RESUMING, BINDING, SEEING)
     for code in chain.from_iterable(pages):
         if found.setdefault(code.code, code) is not code:
             raise RuntimeError(f"{code.code} is described twice")

@@ -7,10 +7,11 @@ from prunelang.compiler.codes.base import Code
 SELECTION = (
     Code(
         "P450",
-        "a search cannot be emitted",
-        "`emit` was asked for a spec that minimises a count under measured constraints.",
-        "How often such a program trains, and from where, depends on what it measures on the way.",
-        "`prune run` it, and emit the forward problem with the bound that the run found.",
+        "a condition that no script can test",
+        "`emit` was asked for a spec whose search, or whose budget of spikes, is decided by a function that a script knows no "
+        "values of for single samples: `distill`, or a loss of your own.",
+        "A script tests accuracy, error, cross_entropy, nll, mse, synops and spikes, as the run does.",
+        "`prune run` it, or bound one of those.",
     ),
     Code(
         "P451",

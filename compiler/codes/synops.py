@@ -22,13 +22,6 @@ SYNOPS = (
         "Bound `synops(net)`, which it is made of, and leave `energy(net)` in the `report`.",
     ),
     Code(
-        "P477",
-        "a budget of spikes cannot be emitted",
-        "`emit` was asked for a spec with a constraint on synaptic operations or spikes.",
-        "Such a program measures firing rates on its way, and how far it prunes depends on them.",
-        "`prune run` it, or emit it with a count in the place of the budget.",
-    ),
-    Code(
         "P478",
         "a layer whose spikes cannot be counted",
         "A kernel of the network is read in another way than by a linear layer or a convolution of torch.",

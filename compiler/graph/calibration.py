@@ -16,6 +16,8 @@ from prunelang.compiler.graph.selection import Floor
 from prunelang.compiler.graph.state import Feasible
 
 SPLIT = "calibration"
+SAMPLES = 2048
+"""Of train, that firing rates are measured on, at most."""
 PREFIX = "surrogate of "
 """Of the label of a count, before that of the constraint which it stands for."""
 SCALE = 1000

@@ -32,39 +32,41 @@ def to_json(graph: Graph) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "title": graph.title,
-        "state": [_encode(s) for s in graph.state],
-        "program": [_encode(s) for s in graph.program],
+        "state": [encode(s) for s in graph.state],
+        "program": [encode(s) for s in graph.program],
     }
 
 
 def from_json(data: Mapping[str, Any]) -> Graph:
     if data.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"graph has format_version {data.get('format_version')!r}, this is {FORMAT_VERSION}")
-    return Graph(data["title"], tuple(map(_decode, data["state"])), tuple(map(_decode, data["program"])))
+    return Graph(data["title"], tuple(map(decode, data["state"])), tuple(map(decode, data["program"])))
 
 
-def _encode(value: Any) -> Any:
+def encode(value: Any) -> Any:
+    """JSON of one node, record or plain value."""
     if isinstance(value, schedule.SCHEDULES):
         return {"schedule": schedule.to_json(value)}
     if is_dataclass(value):
-        return {"node": type(value).__name__} | {f.name: _encode(getattr(value, f.name)) for f in fields(value)}
+        return {"node": type(value).__name__} | {f.name: encode(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {"map": {k: _encode(v) for k, v in value.items()}}
+        return {"map": {k: encode(v) for k, v in value.items()}}
     if isinstance(value, tuple | list):
-        return [_encode(v) for v in value]
+        return [encode(v) for v in value]
     return value
 
 
-def _decode(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """The way back."""
     match value:
         case {"node": str(name), **rest}:
-            return _nodes()[name](**{str(k): _decode(v) for k, v in rest.items()})
+            return _nodes()[name](**{str(k): decode(v) for k, v in rest.items()})
         case {"schedule": inner}:
             return schedule.from_json(inner)
         case {"map": inner}:
-            return {k: _decode(v) for k, v in inner.items()}
+            return {k: decode(v) for k, v in inner.items()}
         case list():
-            return tuple(_decode(v) for v in value)
+            return tuple(decode(v) for v in value)
     return value
 
 

@@ -61,6 +61,11 @@ class Chunks:
     def new(self, chunk: int) -> Tensor:
         return self._read(self._new, chunk)
 
+    @property
+    def whole(self) -> Tensor:
+        """All old values, where they lie."""
+        return self._old
+
     def write(self, chunk: int, value: Tensor) -> None:
         self._part(self._new, chunk).copy_(value.view(-1, *self.shape))
 

@@ -60,7 +60,7 @@ class Feed:
     def __len__(self) -> int:
         return 2
 
-    def epoch(self, index: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, index: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         raise AssertionError(index)
 
 

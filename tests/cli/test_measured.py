@@ -151,12 +151,22 @@ def test_a_floor_that_the_dense_network_misses_is_said(tmp_path: Path) -> None:
     assert re.search(r"entered the search had 0\.\d+ on select, short of the floor", result_text(solution))
 
 
-def test_a_search_is_not_emitted() -> None:
+def test_a_search_is_emitted_with_its_tests() -> None:
+    script = emit_program(compile(REVERSED)).script
+    assert "for probe in range(5):" in script
+    assert "CountBound(" in script
+    assert "upper=κ" in script
+
+
+def test_a_search_that_no_script_can_test_is_not_emitted() -> None:
+    text = REVERSED.replace("    floor: accuracy(net) ≥ 80%", "    floor: distill(net, big) ≤ 3").replace(
+        "data ", 'model big = mlp([64, 20, 10]) from "big.safetensors" frozen\ndata ', 1
+    )
     with pytest.raises(SpecError) as raised:
-        emit_program(compile(REVERSED))
+        emit_program(compile(text))
     (found,) = raised.value.diagnostics
     assert (found.code, found.severity) == ("P450", "error")
-    assert REVERSED[found.span.start : found.span.end] == "minimize   ‖net.weights‖₀"
+    assert text[found.span.start : found.span.end].strip().startswith("floor")
 
 
 def test_a_description_length_that_finetune_reads_is_not_emitted() -> None:

@@ -310,7 +310,7 @@ def test_a_layer_that_is_not_counted_is_refused_before_anything_trains(tmp_path:
     assert "`fc3.weight` is not read by a linear layer" in refused.value.diagnostics[0].message
 
 
-def test_a_script_measures_no_rates() -> None:
-    program = prunelang.compile(spec("few: synops(net) ≤ 0.5 * base"))
-    with pytest.raises(SpecError, match="P477"):
-        program.to_python()
+def test_a_script_measures_rates_too() -> None:
+    script = prunelang.compile(spec("few: synops(net) ≤ 0.5 * base")).to_python()
+    assert "B = renewed(B_of, B, found, counted, len(" in script
+    assert 'judge = Judge(net, {"train": (train_x, train_y), "calibration"' in script

@@ -307,8 +307,8 @@ class Poisoned:
     def __len__(self) -> int:
         return len(self.feed)
 
-    def epoch(self, index: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for i, (x, y) in enumerate(self.feed.epoch(index)):
+    def epoch(self, index: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        for i, (x, y) in enumerate(self.feed.epoch(index, start), start):
             if i != self.at:
                 yield x, y
             elif not self.drop:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from prunelang import compile
 from prunelang.compiler.graph import InvalidGraph, Search, from_json, listing, to_json, verify, walk
+from prunelang.runtime.bracket import KEPT, Bracket
 from prunelang.runtime.data.dataset import Dataset, Split
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
 from prunelang.runtime.price import Price
-from prunelang.runtime.search import KEPT, Bracket
 from tests.runtime.solving import SIDE, linear, prepare, solve
 
 # ── the bracket ──────────────────────────────────────────────────────────────────────────────────────────────────
