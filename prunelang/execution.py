@@ -15,23 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Factors, Graph, listing, to_json
-from prunelang.compiler.graph.calibration import SPLIT as CALIBRATION
 from prunelang.compiler.lowering import lower
-from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
-from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
+from prunelang.compiler.measured import certified_on, is_measured, measured_constraints
+from prunelang.compiler.plan import Plan, ReportPlan
 from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
 from prunelang.compiler.reversed import conditions, searched
-from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.synops import PREFIX, budgets
+from prunelang.compiler.synops import PREFIX
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.dsl.spans import NOWHERE
+from prunelang.inputs import DTYPES, build, load_data
 from prunelang.report import report_markdown
-from prunelang.runtime import described, evaluate, registry
+from prunelang.runtime import described, evaluate
 from prunelang.runtime.certificate import (
     SUPPORT,
     WEIGHTS,
@@ -42,7 +40,7 @@ from prunelang.runtime.certificate import (
     read_if_there,
     stored_from,
 )
-from prunelang.runtime.data import Batches, Dataset
+from prunelang.runtime.data import Batches
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
 from prunelang.runtime.factor_files import save_factors
@@ -53,14 +51,9 @@ from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFail
 from prunelang.runtime.price import Price
 from prunelang.runtime.recount import recount
 from prunelang.runtime.search import highs_of, note_base
-from prunelang.runtime.spiking.state import at_rest
 from prunelang.runtime.synops import SPIKING, Activity, Meter, Uncounted
 from prunelang.runtime.weights import load_weights, save_support, save_weights
 from prunelang.versions import versions
-
-CALIBRATED = 2048
-"""Samples of train that firing rates are measured on, at most."""
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -118,44 +111,6 @@ class Recorder:
 
 
 # ── what a run is made of ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
-    """The data set of a plan as the network reads it; a validation split is cut off only if something reads it."""
-    data = registry.data[plan.data.constructor].load(folder, **plan.data.arguments)
-    data = data.reshaped(plan.table.input_shape)
-    if plan.data.reads_validation:
-        data = data.split(plan.data.validation, plan.data.seed)
-    if halves_validation(plan.problem):
-        data = data.halved(plan.data.seed)
-    if budgets(plan.problem):
-        data = data.sampled(CALIBRATION, CALIBRATED)
-    splits = {
-        name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
-        for name, s in data.splits.items()
-    }
-    return replace(data, splits=splits).to(device)
-
-
-def _in_dtype(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Numbers with a point in the type that the run computes in; classes and tokens as they are."""
-    return tensor.to(DTYPES[dtype]) if tensor.is_floating_point() else tensor
-
-
-def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str, dtype: torch.dtype) -> nn.Module:
-    """The network with its starting weights."""
-    net = registry.models[model.constructor].build(**model.arguments).to(dtype)
-    if model.weights is not None:
-        arrays = load_weights(folder / model.weights, stored_table(model, plan))
-        net.load_state_dict({k: torch.from_numpy(v.copy()).to(dtype) for k, v in arrays.items()}, strict=False)
-    return at_rest(net.to(device))
-
-
-def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
-    """What a weights file is checked against: float32, as files are, whatever the run computes in."""
-    if isinstance(model, ModelPlan):
-        return plan.table.in_dtype("float32")
-    return registry.models[model.constructor].shapes(model.arguments, plan.table.input_shape)
 
 
 @contextmanager
