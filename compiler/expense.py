@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from prunelang.compiler.compositions import order
 from prunelang.compiler.forms import Form, LowRank, TensorTrain
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import BreakEven, break_even, parameters
+from prunelang.compiler.trains import BreakEven, break_even, order, parameters
 
 
 @dataclass(frozen=True)

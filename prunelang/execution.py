@@ -40,6 +40,7 @@ from prunelang.runtime.certificate import (
     read_if_there,
     stored_from,
 )
+from prunelang.runtime.chains import NotAChain, chain_of
 from prunelang.runtime.data import Batches
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
@@ -143,6 +144,7 @@ class Session:
         self.feed = Batches(self.data.train, plan.data.batch, options.seed)
         self.spikes = Meter(self.model, self.data, plan.table)
         self._require_counted()
+        self._require_chain()
 
     def _require_counted(self) -> None:
         """Raises `SpecError` (P478) where spikes are asked for and a layer cannot be counted, before training."""
@@ -156,6 +158,18 @@ class Session:
         except Uncounted as error:
             hint = "write it with `F.linear` or `F.conv1d`, `2d`, `3d`, or the modules that call these"
             found = Diagnostic("P478", "error", f"spikes cannot be counted: {error}", spans[0], hint=hint)
+            raise SpecError([found], self.plan.source) from error
+
+    def _require_chain(self) -> None:
+        """Raises `SpecError` (P493) where a stage splits a network that is no chain of layers, before training."""
+        spans = [s.span for s in self.plan.stages if s.solver is not None and not s.solver.descends]
+        if not spans:
+            return
+        try:
+            chain_of(self.model, self.plan.table.input_shape)
+        except NotAChain as error:
+            hint = "chains are of linear layers and convolutions with biases, a ReLU after each but the last"
+            found = Diagnostic("P493", "error", f"the network cannot be split: {error}", spans[0], hint=hint)
             raise SpecError([found], self.plan.source) from error
 
     def machine(self, observe: Callable[[Event], None], stop: Callable[[], bool]) -> Machine:

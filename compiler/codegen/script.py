@@ -14,7 +14,12 @@ from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_activity, require_no_coded_length, require_no_search
+from prunelang.compiler.codegen.selection import (
+    require_no_activity,
+    require_no_coded_length,
+    require_no_search,
+    require_no_splitting,
+)
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
@@ -78,6 +83,7 @@ class _Script:
 
     def emitted(self) -> Emitted:
         require_no_search(self.program)
+        require_no_splitting(self.program)
         require_no_activity(self.program)
         require_no_coded_length(self.program)
         main, arguments = self.main(), self.arguments()

@@ -209,7 +209,8 @@ def test_gradients_of_factors_are_those_of_the_composed_network(forms: tuple[For
     assert len(trained) == len(wanted)
     for n, g in wanted.items():
         found = factors[n].grad
-        assert found is not None and torch.allclose(found, g, rtol=1e-9, atol=1e-12), n
+        assert found is not None, n
+        assert torch.allclose(found, g, rtol=1e-9, atol=1e-12), n
 
 
 def test_a_step_of_a_centre_is_the_projected_step_of_its_weights() -> None:
