@@ -44,7 +44,7 @@ def evens(form: Form, shape: tuple[int, ...], groups: int = 1) -> BreakEven:
     m, n = shape[0], prod(shape[1:])
     if isinstance(form, TensorTrain):
         return break_even(form.modes, groups)
-    return BreakEven(m * n // (m + n), m * n // (m + groups * n))
+    return BreakEven(m * n // max(1, m + n), m * n // max(1, m + groups * n))
 
 
 def groups_of(tensor: str, table: ShapeTable) -> int:

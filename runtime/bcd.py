@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import exp, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from prunelang.compiler.forms import Composition, LowRank, TensorTrain
-from prunelang.compiler.graph import Activations, Join, Part, Split, Sweep, walk
+from prunelang.compiler.graph import Activations, Join, Part, Split, Sweep
 from prunelang.compiler.joint import CountBound
 from prunelang.runtime.blocks import compressed, starts
 from prunelang.runtime.blocks.compressed import Compression
@@ -22,9 +23,10 @@ from prunelang.runtime.blocks.cores import balanced
 from prunelang.runtime.blocks.decrease import Penalties
 from prunelang.runtime.blocks.iteration import Splitting, Step
 from prunelang.runtime.blocks.layers import forward
+from prunelang.runtime.blocks.sparse import sparse_block
 from prunelang.runtime.chains import Chain, chain_of
 from prunelang.runtime.composed import project_composed
-from prunelang.runtime.compress import bounds_of, project_part
+from prunelang.runtime.compress import bounds_of
 from prunelang.runtime.factors import named
 from prunelang.runtime.machine import Interrupted, Machine, NumericalFailure
 
@@ -58,24 +60,21 @@ def split(step: Split, m: Machine) -> None:
     if step.start == "samples":
         drawn = starts.drawn(chain.layers, X, Y, m.feed.seed)
         weights = [(W.to(like.device, torch.float64), b.to(like.device, torch.float64)) for W, b in drawn]
-    held = tuple(_compressions(step, chain, weights, m))
+    sizes = tuple(float(W.double().square().mean()) for W, _ in weights)
+    held = tuple(_compressions(step, chain, weights, sizes, m))
     targets = {i: T.reshape(weights[i][0].shape) for c in held for i, T in c.targets().items()}
     if step.start == "samples":
         weights = [(targets.get(i, W), b) for i, (W, b) in enumerate(weights)]
     splitting = Splitting(
         chain.layers, weights, X, Y, held,
-        rows=node.chunk, store=node.store, device=like.device, dtype=like.dtype, inner=_inner(m),
+        rows=node.chunk, store=node.store, device=like.device, dtype=like.dtype,
     )  # fmt: skip
     if len(chain.layers) - 1 not in targets:
         splitting.fit_last()
-    m.splittings[step.activations] = run = Run(chain, splitting, _penalties(step, splitting), step.alpha)
+    m.splittings[step.activations] = run = Run(chain, splitting, _penalties(step, splitting, sizes), step.alpha)
     m.levels[step.level] = step.alpha
     m.composed = False
     _follow(run, m)
-
-
-def _inner(m: Machine) -> int:
-    return next(s.inner for s in walk(m.graph.program) if isinstance(s, Sweep))
 
 
 def _data(m: Machine) -> tuple[Tensor, Tensor]:
@@ -87,28 +86,37 @@ def _data(m: Machine) -> tuple[Tensor, Tensor]:
     return X, Y.to(X.dtype).reshape(len(X), -1)
 
 
-def _penalties(step: Split, splitting: Splitting) -> Penalties:
+def _penalties(step: Split, splitting: Splitting, sizes: Sequence[float]) -> Penalties:
     """γ and ρ in `starts.units`. What weighs squares of kernels, times ρ and the mean square of the layer's inputs:
-    ω, the α of W and Θ (a thousandth of the one of activations, which is times γ), and τ, here for τ = 1."""
+    ω, the α of W and Θ (a thousandth of the one of activations, which is times γ), and τ, here for τ = 1.
+
+    Layers that share a count are measured each by the mean square of its kernel at the start (`sizes`), so that none
+    gets all of it because its weights are the larger ones; together their τ are as large as without.
+    """
     inputs = splitting.mean_squares()
     s = starts.units(splitting.layers, splitting.weights)
     kernels = tuple(step.rho * x * v for x, v in zip(s, inputs, strict=True))
     proximal = tuple(WEIGHTS * step.alpha * x for x in kernels)
+    tau = list(kernels)
+    for c in splitting.compressions:
+        if len(c.layers) > 1:
+            mean = exp(sum(log(kernels[i] * sizes[i]) for i in c.layers) / len(c.layers))
+            tau[c.layers[0] :] = [mean / sizes[i] if i in c.layers else tau[i] for i in range(c.layers[0], len(tau))]
     return Penalties(
         gamma=tuple(step.gamma * x for x in s),
         rho=tuple(step.rho * x for x in s),
-        tau=kernels,
+        tau=tuple(tau),
         activations=tuple(step.alpha * step.gamma * x for x in s),
         weights=proximal,
-        factors=proximal,
+        factors=tuple(WEIGHTS * step.alpha * x for x in tau),
         omega=tuple(step.omega * x for x in kernels),
     )
 
 
 def _compressions(
-    step: Split, chain: Chain, weights: Sequence[tuple[Tensor, Tensor]], m: Machine
+    step: Split, chain: Chain, weights: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[float], m: Machine
 ) -> Iterator[Compression]:
-    """``Θ ← Π_C(W)`` part by part."""
+    """``Θ ← Π_C(W)`` part by part, every tensor of a count measured by its own size."""
     place = {t: i for i, t in enumerate(chain.weights)}
     for number, part in enumerate(step.onto.parts):
         out = [weights[place[t]][0].to(m.tensors[t].dtype, copy=True) for t in part.tensors]
@@ -118,9 +126,10 @@ def _compressions(
             for c in part.compositions:
                 yield _factored(c, place[c.tensors[0]], factors)
         else:
-            project_part(part, out, None, m, key)
-            pairs = zip(part.tensors, out, strict=True)
-            yield compressed.Sparse(_count(part, m), {place[t]: x.double() for t, x in pairs})
+            W, count = [x.double() for x in out], _count(part, m)
+            ones = [1 / (sizes[place[t]] or 1.0) for t in part.tensors]
+            S = sparse_block(W, W, count, tau=ones, alpha=[0.0] * len(W))
+            yield compressed.Sparse(count, dict(zip((place[t] for t in part.tensors), S, strict=True)))
 
 
 def _factored(c: Composition, layer: int, factors: dict[str, Tensor]) -> Compression:
@@ -152,6 +161,7 @@ def sweep(step: Sweep, m: Machine) -> None:
     if run.stalled:
         return
     tau = m.levels[step.tau]
+    run.splitting.inner = step.inner
     done = run.splitting.iterate(replace(run.penalties, tau=tuple(tau * x for x in run.penalties.tau)))
     if not all(map(_finite, (done.before, done.objective if done.accepted else 0.0))):
         raise NumericalFailure("the objective is not finite", f"iteration {m.clocks['k']:g}")

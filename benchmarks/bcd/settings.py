@@ -37,7 +37,7 @@ NETWORKS: Final[Mapping[str, Network]] = {
         785 * 500 + 501 * 10,
         {"fc1": ((5, 14), (10, 8), (10, 7))},
         ("0.77", "0.34", "0.09", "0.02"),
-        20,
+        10,
     ),
     "cnn": Network(
         "strided_cnn(channels = [8], hidden = [256, 256])",
