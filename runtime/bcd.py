@@ -7,12 +7,14 @@ units, Θ starts from a projection, refusals raise α, and every iteration leave
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import exp, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # torch documents it and does not export it
 
 from prunelang.compiler.forms import Composition, LowRank, TensorTrain
 from prunelang.compiler.graph import Activations, Join, Part, Split, Sweep
@@ -70,7 +72,8 @@ def split(step: Split, m: Machine) -> None:
         rows=node.chunk, store=node.store, device=like.device, dtype=like.dtype,
     )  # fmt: skip
     if len(chain.layers) - 1 not in targets:
-        splitting.fit_last()
+        with _solvable("the start"):
+            splitting.fit_last()
     m.splittings[step.activations] = run = Run(chain, splitting, _penalties(step, splitting, sizes), step.alpha)
     m.levels[step.level] = step.alpha
     m.composed = False
@@ -149,6 +152,15 @@ def _count(part: Part, m: Machine) -> int:
     return bound.upper - bound.constant
 
 
+@contextmanager
+def _solvable(where: str) -> Iterator[None]:
+    """A system that has no Cholesky factor holds numbers that are not finite, or too far apart."""
+    try:
+        yield
+    except LinAlgError as error:
+        raise NumericalFailure("the system of a block cannot be solved", where) from error
+
+
 # ── iterations ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -162,7 +174,8 @@ def sweep(step: Sweep, m: Machine) -> None:
         return
     tau = m.levels[step.tau]
     run.splitting.inner = step.inner
-    done = run.splitting.iterate(replace(run.penalties, tau=tuple(tau * x for x in run.penalties.tau)))
+    with _solvable(f"iteration {m.clocks['k']:g}"):
+        done = run.splitting.iterate(replace(run.penalties, tau=tuple(tau * x for x in run.penalties.tau)))
     if not all(map(_finite, (done.before, done.objective if done.accepted else 0.0))):
         raise NumericalFailure("the objective is not finite", f"iteration {m.clocks['k']:g}")
     alpha = m.levels[step.level]

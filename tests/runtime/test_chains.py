@@ -56,7 +56,8 @@ def test_a_chain_computes_what_the_network_computes() -> None:
 
 def test_functions_between_layers_are_seen_by_what_they_do() -> None:
     assert chain_of(Functional(torch.relu), (6,)).weights == ("first.weight", "second.weight")
-    assert chain_of(Functional(lambda x: F.dropout(x.clamp(min=0), 0.5, training=False)), (6,))
+    dropped = Functional(lambda x: F.dropout(x.clamp(min=0), 0.5, training=False))
+    assert chain_of(dropped, (6,)).layers == (Linear(6, 5), Linear(5, 3))
 
 
 def test_one_linear_layer_is_a_chain() -> None:
