@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import prod
 from typing import Any, TypeAlias, cast
 
@@ -47,7 +46,7 @@ from prunelang.compiler.problem import (
     Structural,
 )
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import FREE_RANK, Contraction, capped, contraction, full_ranks, storage
+from prunelang.compiler.trains import capped, full_ranks, order, storage
 
 Monomials: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]
 Sizes: TypeAlias = tuple[int, ...]
@@ -219,12 +218,6 @@ def largest(form: Form, shape: tuple[int, ...], size: int) -> Sizes:
 def apart(c: Composition) -> bool:
     """Whether it is stored as something else than the tensor: all but a box or a nuclear ball."""
     return not isinstance(c.forms[0], Box | Nuclear)
-
-
-@cache
-def order(form: TensorTrain) -> Contraction:
-    """The contraction that operations are counted for: the best at the ranks asked for, or at `FREE_RANK`."""
-    return contraction(form.modes, capped(form.modes, FREE_RANK) if form.ranks is None else form.ranks)
 
 
 def stored(f: Structural, compositions: Iterable[Composition], table: ShapeTable) -> Structural | FactorCost:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from prunelang.compiler.compositions import order
 from prunelang.compiler.forms import Form, LowRank, TensorTrain
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import BreakEven, break_even, parameters
+from prunelang.compiler.trains import BreakEven, break_even, order, parameters
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def evens(form: Form, shape: tuple[int, ...], groups: int = 1) -> BreakEven:
     m, n = shape[0], prod(shape[1:])
     if isinstance(form, TensorTrain):
         return break_even(form.modes, groups)
-    return BreakEven(m * n // (m + n), m * n // (m + groups * n))
+    return BreakEven(m * n // max(1, m + n), m * n // max(1, m + groups * n))
 
 
 def groups_of(tensor: str, table: ShapeTable) -> int:

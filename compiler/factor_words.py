@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, cast
 
-from prunelang.compiler.compositions import Made, agreed, largest, order, smallest
+from prunelang.compiler.compositions import Made, agreed, largest, smallest
 from prunelang.compiler.expense import Expense, evens, expense, groups_of
 from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Modes, Nuclear, Sparse, TensorTrain
 from prunelang.compiler.plan import Plan
 from prunelang.compiler.problem import Constraint, FactorCost, Interval, Named
 from prunelang.compiler.schedule import number
-from prunelang.compiler.trains import FREE_RANK, alternatives, contraction
+from prunelang.compiler.trains import FREE_RANK, alternatives, contraction, order
 from prunelang.dsl.numbers import grouped
 
 

@@ -23,7 +23,7 @@ from functools import cache
 from math import inf, log, prod
 from typing import TypeAlias
 
-from prunelang.compiler.forms import Modes
+from prunelang.compiler.forms import Modes, TensorTrain
 
 Polynomial: TypeAlias = tuple[tuple[int, tuple[int, ...]], ...]  # Σ coefficient · ∏_{k ∈ bonds} r_k, bonds 1 … d−1
 
@@ -143,6 +143,12 @@ def contraction(modes: Modes, ranks: int | Sequence[int]) -> Contraction:
         best = longer
     order = best[frozenset(range(d))][1]
     return Contraction(order, macs(modes, order))
+
+
+@cache
+def order(form: TensorTrain) -> Contraction:
+    """The contraction that operations are counted for: the best at the ranks asked for, or at `FREE_RANK`."""
+    return contraction(form.modes, capped(form.modes, FREE_RANK) if form.ranks is None else form.ranks)
 
 
 def break_even(modes: Modes, groups: int = 1) -> BreakEven:

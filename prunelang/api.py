@@ -199,13 +199,16 @@ class Program:
 
     @cached_property
     def train_size(self) -> int:
-        """Samples in the train split, from the catalog where it knows, else by loading the data."""
+        """Samples in the train split, from the catalog where it knows, else by loading the data; of data that are
+        handed over, which only `bind` sees, those of one step."""
         from prunelang.compiler import catalog
 
+        if self.plan.data.constructor == GIVEN:
+            return self.plan.data.batch
         facts = catalog.DATA.get(self.plan.data.constructor)
         sizes = dict(facts.sizes) if facts else {}
         if "train" not in sizes:
-            from prunelang.execution import load_data
+            from prunelang.inputs import load_data
 
             return len(load_data(self.plan, self.folder, "cpu", self.dtype).train)
         total = sizes["train"]
@@ -218,6 +221,14 @@ class Program:
 
         self.require_runnable()
         return lower(self.plan, train_size=self.train_size)
+
+    def require_own(self) -> None:
+        """Raises `SpecError` P557 where the network or the data are handed over: they are bound, and not made."""
+        if GIVEN not in (self.plan.model.constructor, self.plan.data.constructor):
+            return
+        span = (self.plan.model if self.plan.model.constructor == GIVEN else self.plan.data).span
+        message = "`given()` is handed over: this program is bound, and cannot be run or written as a script"
+        raise SpecError([Diagnostic("P557", "error", message, span, hint=NOT_GIVEN)], self.plan.source)
 
     def require_runnable(self) -> None:
         errors = [d for d in self.obstacles if d.severity == "error"]
@@ -253,6 +264,7 @@ class Program:
         from prunelang.execution import RunOptions, run
         from prunelang.resuming.every import Every
 
+        self.require_own()
         self.require_runnable()
         options = RunOptions(
             out=Path(out) if out is not None else default_out(self.plan),
@@ -313,6 +325,7 @@ class Program:
         """
         from prunelang.probe import fraction, probe
 
+        self.require_own()
         return probe(
             self,
             delta=fraction(delta),
@@ -339,6 +352,7 @@ class Program:
         """A standalone PyTorch script that runs the same graph and needs torch alone."""
         from prunelang.emission import emit_program
 
+        self.require_own()
         return emit_program(self, seed=seed).script
 
 

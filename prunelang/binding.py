@@ -39,7 +39,8 @@ from prunelang.compiler.lowering import lower
 from prunelang.compiler.problem import Measured
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.dsl.spans import NOWHERE, Span
-from prunelang.execution import DTYPES, RunOptions, Session, build, load_data
+from prunelang.execution import RunOptions, Session
+from prunelang.inputs import DTYPES, build, load_data
 from prunelang.runtime import described
 from prunelang.runtime import evaluate as measuring
 from prunelang.runtime.data import Batches

@@ -35,6 +35,7 @@ from prunelang.binding import (
     unwrapped,
 )
 from prunelang.compiler.graph import listing, to_json
+from prunelang.compiler.lowering import lower
 from prunelang.execution import RunOptions, Solution
 from prunelang.report import report_markdown
 from prunelang.resuming.journal import STALE
@@ -419,7 +420,8 @@ def bind(
     observe: Callable[[Event], None],
 ) -> Stepper:
     """Checks everything that was handed over, then binds it."""
-    graph = program.graph
+    program.require_runnable()
+    graph = lower(program.plan, train_size=program.plan.data.batch)  # the same steps, whatever the number of samples
     require_bindable(program, graph)
     net: nn.Module = unwrapped(given.model)
     require_network(program, graph, net)

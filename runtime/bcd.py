@@ -7,30 +7,32 @@ units, Θ starts from a projection, refusals raise α, and every iteration leave
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import exp, log
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]  # torch documents it and does not export it
 
 from prunelang.compiler.forms import Composition, LowRank, TensorTrain
 from prunelang.compiler.graph import Activations, Join, Part, Split, Sweep
 from prunelang.compiler.joint import CountBound
-from prunelang.runtime.blocks import compressed
+from prunelang.runtime.blocks import compressed, starts
 from prunelang.runtime.blocks.compressed import Compression
 from prunelang.runtime.blocks.cores import balanced
 from prunelang.runtime.blocks.decrease import Penalties
 from prunelang.runtime.blocks.iteration import Splitting, Step
 from prunelang.runtime.blocks.layers import forward
+from prunelang.runtime.blocks.sparse import sparse_block
 from prunelang.runtime.chains import Chain, chain_of
 from prunelang.runtime.composed import project_composed
-from prunelang.runtime.compress import bounds_of, project_part
+from prunelang.runtime.compress import bounds_of
 from prunelang.runtime.factors import named
 from prunelang.runtime.machine import Machine, NumericalFailure
 
-GAIN = 0.05  # of a random start, times √(2/fan_in): what the layers hold is learned, not drawn
-WARM = 3  # iterations before scales are measured and Θ starts: activations have their size then
+WEIGHTS = 1e-3  # of α, for W and Θ: their blocks are regressions on all samples, which hold them already
 RAISE, MOST = 2.0, 1e6  # α after a refusal; beyond `MOST` times the first, numbers are too coarse to fall on
 
 
@@ -56,18 +58,23 @@ def split(step: Split, m: Machine) -> None:
     X, Y = data(m)
     chain = chain_of(m.model, tuple(X.shape[1:]))
     weights = [(m.tensors[w].detach(), m.tensors[b].detach()) for w, b in zip(chain.weights, chain.biases, strict=True)]
-    if step.start == "random":
-        weights = _drawn(weights, m.feed.seed)
-    dtype = weights[0][0].dtype
+    like = weights[0][0]
+    if step.start == "samples":
+        drawn = starts.drawn(chain.layers, X, Y, m.feed.seed)
+        weights = [(W.to(like.device, torch.float64), b.to(like.device, torch.float64)) for W, b in drawn]
+    sizes = tuple(float(W.double().square().mean()) for W, _ in weights)
+    held = tuple(_compressions(step, chain, weights, sizes, m))
+    targets = {i: T.reshape(weights[i][0].shape) for c in held for i, T in c.targets().items()}
+    if step.start == "samples":
+        weights = [(targets.get(i, W), b) for i, (W, b) in enumerate(weights)]
     splitting = Splitting(
-        chain.layers, weights, X, Y, rows=node.chunk, store=node.store, device=weights[0][0].device, dtype=dtype
-    )
-    plain = _penalties(step, splitting)
-    for _ in range(WARM if step.start == "random" else 0):
-        splitting.iterate(plain)
-    run = Run(chain, splitting, _penalties(step, splitting), step.alpha)
-    splitting.restart(_compressions(step, run, m))
-    m.splittings[step.activations] = run
+        chain.layers, weights, X, Y, held,
+        rows=node.chunk, store=node.store, device=like.device, dtype=like.dtype,
+    )  # fmt: skip
+    if len(chain.layers) - 1 not in targets:
+        with _solvable("the start"):
+            splitting.fit_last()
+    m.splittings[step.activations] = run = Run(chain, splitting, _penalties(step, splitting, sizes), step.alpha)
     m.levels[step.level] = step.alpha
     m.composed = False
     _follow(run, m)
@@ -82,45 +89,50 @@ def data(m: Machine) -> tuple[Tensor, Tensor]:
     return X, Y.to(X.dtype).reshape(len(X), -1)
 
 
-def _drawn(weights: Sequence[tuple[Tensor, Tensor]], seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Kernels normal with deviation ``GAIN √(2/fan_in)``, biases 0; drawn on the host, the same on every device."""
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for W, b in weights:
-        normal = torch.randn(W.shape, generator=generator, dtype=torch.float64).to(W)
-        made.append((normal * (GAIN * (2.0 / prod(W.shape[1:])) ** 0.5), torch.zeros_like(b)))
-    return made
+def _penalties(step: Split, splitting: Splitting, sizes: Sequence[float]) -> Penalties:
+    """γ and ρ in `starts.units`. What weighs squares of kernels, times ρ and the mean square of the layer's inputs:
+    ω, the α of W and Θ (a thousandth of the one of activations, which is times γ), and τ, here for τ = 1.
 
-
-def _penalties(step: Split, splitting: Splitting) -> Penalties:
-    """γ and ρ as given: they weigh squares of activations against squares of targets. τ and the α of weights, which
-    weigh squares of kernels, times ρ and the mean square of the layer's inputs; the α of activations times γ."""
-    n = len(splitting.layers)
+    Layers that share a count are measured each by the mean square of its kernel at the start (`sizes`), so that none
+    gets all of it because its weights are the larger ones; together their τ are as large as without.
+    """
     inputs = splitting.mean_squares()
+    s = starts.units(splitting.layers, splitting.weights)
+    kernels = tuple(step.rho * x * v for x, v in zip(s, inputs, strict=True))
+    proximal = tuple(WEIGHTS * step.alpha * x for x in kernels)
+    tau = list(kernels)
+    for c in splitting.compressions:
+        if len(c.layers) > 1:
+            mean = exp(sum(log(kernels[i] * sizes[i]) for i in c.layers) / len(c.layers))
+            tau[c.layers[0] :] = [mean / sizes[i] if i in c.layers else tau[i] for i in range(c.layers[0], len(tau))]
     return Penalties(
-        gamma=(step.gamma,) * n,
-        rho=(step.rho,) * n,
-        tau=tuple(step.tau * step.rho * v for v in inputs),
-        activations=(step.alpha * step.gamma,) * n,
-        weights=tuple(step.alpha * step.rho * v for v in inputs),
-        factors=tuple(step.alpha * step.rho * v for v in inputs),
+        gamma=tuple(step.gamma * x for x in s),
+        rho=tuple(step.rho * x for x in s),
+        tau=tuple(tau),
+        activations=tuple(step.alpha * step.gamma * x for x in s),
+        weights=proximal,
+        factors=tuple(WEIGHTS * step.alpha * x for x in tau),
+        omega=tuple(step.omega * x for x in kernels),
     )
 
 
-def _compressions(step: Split, run: Run, m: Machine) -> Iterator[Compression]:
-    """``Θ ← Π_C(W)`` part by part."""
-    place = {t: i for i, t in enumerate(run.chain.weights)}
+def _compressions(
+    step: Split, chain: Chain, weights: Sequence[tuple[Tensor, Tensor]], sizes: Sequence[float], m: Machine
+) -> Iterator[Compression]:
+    """``Θ ← Π_C(W)`` part by part, every tensor of a count measured by its own size."""
+    place = {t: i for i, t in enumerate(chain.weights)}
     for number, part in enumerate(step.onto.parts):
-        out = [run.splitting.weights[place[t]][0].to(m.tensors[t].dtype, copy=True) for t in part.tensors]
+        out = [weights[place[t]][0].to(m.tensors[t].dtype, copy=True) for t in part.tensors]
         key = (id(step), number)
         if part.compositions:
             factors = project_composed(part, out, None, m, key)
             for c in part.compositions:
                 yield _factored(c, place[c.tensors[0]], factors)
         else:
-            project_part(part, out, None, m, key)
-            pairs = zip(part.tensors, out, strict=True)
-            yield compressed.Sparse(_count(part, m), {place[t]: x.double() for t, x in pairs})
+            W, count = [x.double() for x in out], _count(part, m)
+            ones = [1 / (sizes[place[t]] or 1.0) for t in part.tensors]
+            S = sparse_block(W, W, count, tau=ones, alpha=[0.0] * len(W))
+            yield compressed.Sparse(count, dict(zip((place[t] for t in part.tensors), S, strict=True)))
 
 
 def _factored(c: Composition, layer: int, factors: dict[str, Tensor]) -> Compression:
@@ -140,6 +152,15 @@ def _count(part: Part, m: Machine) -> int:
     return bound.upper - bound.constant
 
 
+@contextmanager
+def _solvable(where: str) -> Iterator[None]:
+    """A system that has no Cholesky factor holds numbers that are not finite, or too far apart."""
+    try:
+        yield
+    except LinAlgError as error:
+        raise NumericalFailure("the system of a block cannot be solved", where) from error
+
+
 # ── iterations ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -149,7 +170,10 @@ def sweep(step: Sweep, m: Machine) -> None:
     run: Run = m.splittings[step.activations]
     if run.stalled:
         return
-    done = run.splitting.iterate(run.penalties)
+    tau = m.levels[step.tau]
+    run.splitting.inner = step.inner
+    with _solvable(f"iteration {m.clocks['k']:g}"):
+        done = run.splitting.iterate(replace(run.penalties, tau=tuple(tau * x for x in run.penalties.tau)))
     if not all(map(_finite, (done.before, done.objective if done.accepted else 0.0))):
         raise NumericalFailure("the objective is not finite", f"iteration {m.clocks['k']:g}")
     alpha = m.levels[step.level]
@@ -162,10 +186,10 @@ def sweep(step: Sweep, m: Machine) -> None:
         run.penalties = run.penalties.raised(RAISE)
         m.levels[step.level] = alpha * RAISE
         run.stalled = alpha * RAISE > MOST * run.first
-    m.observe(_line(done, alpha, m, run))
+    m.observe(_line(done, alpha, tau, m, run))
 
 
-def _line(done: Step, alpha: float, m: Machine, run: Run) -> dict[str, object]:
+def _line(done: Step, alpha: float, tau: float, m: Machine, run: Run) -> dict[str, object]:
     return {
         "event": "iteration",
         "stage": "solve",
@@ -179,6 +203,7 @@ def _line(done: Step, alpha: float, m: Machine, run: Run) -> dict[str, object]:
         "accepted": done.accepted,
         "refused": run.refused,
         "alpha": alpha,
+        "tau": tau,
         "residual": done.residual,
     }
 

@@ -54,7 +54,7 @@ def chain_of(model: nn.Module, shape: tuple[int, ...]) -> Chain:
     Errors: `NotAChain`.
     """
     with _wide(model):
-        first = next(model.parameters())
+        first = next(model.parameters(), torch.empty(0))
         generator = torch.Generator().manual_seed(0)
         x = torch.randn((PROBES, *shape), generator=generator, dtype=torch.float64).to(first.device)
         calls, out = _watched(model, x)

@@ -126,7 +126,8 @@ def load_export(path: Path) -> dict[str, Array]:
     metadata = file_metadata(raw)
     version = metadata.get("prunelang")
     if version not in (VERSION, FACTORED):
-        raise FileProblem("P516", f"{path} is no exported file of version {FACTORED} (it says {version!r})")
+        said = f"{path} is no exported file of version {VERSION} or {FACTORED} (it says {version!r})"
+        raise FileProblem("P516", said)
     found: dict[str, Array] = {}
     for key, text in metadata.items():
         if key.startswith("sparse."):

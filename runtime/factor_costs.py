@@ -9,7 +9,6 @@ whether it is known at all: of a sum of functions only the compiler knows the pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
 from math import prod
 
 from prunelang.compiler.forms import Codebook, Composition, Fixed, LowRank, Modes, Sparse, TensorTrain
@@ -21,6 +20,7 @@ from prunelang.runtime.factors import named
 from prunelang.runtime.stored import Contradiction, NotRecounted, Stored
 
 ORDERS = 7  # cores of a train up to which every order of contraction is tried
+SETS = 12  # and up to which the least cost over all orders is found; beyond, over those that absorb neighbours
 
 
 def factor_cost(function: FactorCost, stored: Stored, plain: bool) -> int:
@@ -150,23 +150,37 @@ def _operations(function: FactorCost, c: Composition, i: int, t: Tensor, groups:
 
 
 def _contraction(modes: Modes, ranks: Sequence[int], stated: int | None) -> int:
-    """What absorbing the cores into a sample one after another costs: `stated` if some order does, else the least."""
+    """What absorbing the cores into a sample one after another costs: `stated` if some order does, else the least.
+
+    Of many cores not all orders are tried: there `stated` is taken if it is not less than the least.
+    """
+    costs = _costs(modes, (1, *ranks, 1))
+    if stated is None or (len(modes) <= ORDERS and stated not in costs):
+        return min(costs)
+    return max(stated, min(costs))
+
+
+def _costs(modes: Modes, ranks: Sequence[int]) -> set[int]:
+    """What orders cost, found by the sets of cores that can have been absorbed: of many cores the least cost alone."""
     d = len(modes)
-    orders = permutations(range(d)) if d <= ORDERS else (tuple(range(d)), tuple(reversed(range(d))))
-    costs = {_absorbed(modes, (1, *ranks, 1), order) for order in orders}
-    return stated if stated in costs or (d > ORDERS and stated is not None) else min(costs)
+    found: dict[frozenset[int], set[int]] = {frozenset(): {0}}
+    for _ in range(d):
+        larger: dict[frozenset[int], set[int]] = {}
+        for done, costs in found.items():
+            beside = {min(done) - 1, max(done) + 1} if done and d > SETS else set(range(d))
+            for k in (beside & set(range(d))) - done:
+                step = _step(modes, ranks, done, k)
+                larger.setdefault(done | {k}, set()).update(cost + step for cost in costs)
+        found = larger if d <= ORDERS else {done: {min(costs)} for done, costs in larger.items()}
+    return found[frozenset(range(d))]
 
 
-def _absorbed(modes: Modes, ranks: Sequence[int], order: Sequence[int]) -> int:
-    """Each step multiplies the sizes of all indices that the sample, the core and the result have between them.
+def _step(modes: Modes, ranks: Sequence[int], done: frozenset[int], k: int) -> int:
+    """Absorbing core k multiplies the sizes of all indices that the sample, the core and the result have between them.
 
     The sample holds an input index for every core that is left, an output index for every one absorbed, and the bonds
     between both kinds.
     """
-    total, done = 0, set[int]()
-    for k in order:
-        indices = [modes[j][0] if j in done else modes[j][1] for j in range(len(modes))] + [modes[k][0]]
-        bonds = {b for b in range(len(modes) + 1) if (b - 1 in done) != (b in done)} | {k, k + 1}
-        total += prod(indices) * prod(ranks[b] for b in bonds)
-        done.add(k)
-    return total
+    indices = [modes[j][0] if j in done else modes[j][1] for j in range(len(modes))] + [modes[k][0]]
+    bonds = {b for b in range(len(modes) + 1) if (b - 1 in done) != (b in done)} | {k, k + 1}
+    return prod(indices) * prod(ranks[b] for b in bonds)

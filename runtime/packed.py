@@ -76,8 +76,11 @@ def unpack_factors(note: str, found: dict[str, Array], path: Path) -> dict[str, 
             arrays.pop(name.removesuffix(f".{symbol}") if symbol in ("values", "indices") else name, None)
     table = ShapeTable("an exported network", (), (), tensors)
     check_factors(Factors(compositions, taken), table, path)
-    for c in compositions:
-        arrays |= composed(c, taken, table)
+    try:
+        for c in compositions:
+            arrays |= composed(c, taken, table)
+    except (MemoryError, ValueError) as error:  # no rank takes no bytes, whatever the shape
+        raise FileProblem("P512", f"{path} composes a tensor that does not fit in memory") from error
     return arrays
 
 

@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunelang.compiler.compositions import order
 from prunelang.compiler.forms import Composition, LowRank, TensorTrain, from_json, to_json, unbounded
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import full_ranks, matrix_of
+from prunelang.compiler.trains import full_ranks, matrix_of, order
 from prunelang.runtime.factored import LowRankConv2d, LowRankLinear, TrainConv2d, TrainLinear
 from prunelang.runtime.factors import Factors, compose64, named
 from prunelang.runtime.files import FileProblem
@@ -50,10 +49,10 @@ class Placed:
         return self.composition.tensors[0]
 
     def text(self) -> str:
-        """``low rank 4``, ``train 3-4 in the order 1-0-2``."""
+        """``low rank 4``, ``train 3-4 in the order 2-1-3``: of the cores G_1 … G_d."""
         if isinstance(self.composition.forms[0], LowRank):
             return f"low rank {self.ranks[0]}"
-        return f"train {'-'.join(map(str, self.ranks))} in the order {'-'.join(map(str, self.order))}"
+        return f"train {'-'.join(map(str, self.ranks))} in the order {'-'.join(str(k + 1) for k in self.order)}"
 
     def to_json(self) -> dict[str, Any]:
         composition = to_json(self.composition)

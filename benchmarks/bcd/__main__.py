@@ -104,13 +104,14 @@ def compare(args: argparse.Namespace, seed: int, rows: Rows) -> Iterator[tuple[s
 
 
 def key_of(name: str, method: str, ratio: str, match: str, seed: int) -> str:
-    """Runs at equal passes of a dense network are the same at every ratio."""
-    at = "1" if method == DENSE and match == "passes" else ratio
+    """A dense network has one row for all ratios."""
+    at = "1" if method == DENSE else ratio
     return f"compare/{name}/{at}/{method}/{match}/{seed}"
 
 
 def affordable(rows: Rows, name: str, method: str, ratio: str, seed: int, passes: int) -> int | None:
-    """Epochs of a method that take the processor time of `bcd`; None where either has not been measured."""
+    """Epochs of a method that take the processor time of `bcd` at the same ratio (of a dense network: at the first);
+    None where either has not been measured."""
     own = rows.get(key_of(name, method, ratio, "passes", seed))
     bcd = rows.get(key_of(name, BCD, ratio, "passes", seed))
     if own is None or bcd is None:

@@ -17,8 +17,8 @@ POINTS: Final = 60  # of a course that is drawn
 
 @dataclass(frozen=True)
 class Iteration:
-    """L before and after, ‖ΔP‖², the constant λ of the decrease, whether the step was taken, and Σ_b λ_b ‖ΔP_b‖² over
-    the blocks, each with its own constant: no less than λ‖ΔP‖²."""
+    """L before and after, both at the τ of the iteration, ‖ΔP‖², the constant λ of the decrease, whether the step was
+    taken, and Σ_b λ_b ‖ΔP_b‖² over the blocks, each with its own constant: no less than λ‖ΔP‖²."""
 
     before: float
     after: float
@@ -26,6 +26,7 @@ class Iteration:
     decrease: float
     accepted: bool
     promised: float = 0.0
+    tau: float = 1.0
 
     @property
     def slack(self) -> float:
@@ -38,30 +39,33 @@ def iterations(history: Path) -> tuple[Iteration, ...]:
     """The iterations of a run, in order."""
     events = map(json.loads, history.read_text(encoding="utf-8").splitlines())
     return tuple(
-        Iteration(e["before"], e["objective"], e["moved"], e["decrease"], e["accepted"], e["promised"])
+        Iteration(e["before"], e["objective"], e["moved"], e["decrease"], e["accepted"], e["promised"], e["tau"])
         for e in events
         if e["event"] == "iteration"
     )
 
 
 def violations(found: Sequence[Iteration]) -> int:
-    """Steps that were taken without sufficient decrease, or that do not start where the last one taken ended."""
+    """Steps that were taken without sufficient decrease, or that do not start where the last one taken ended; where
+    τ has grown in between, L has another value at the same point."""
     taken = [x for x in found if x.accepted]
     short = sum(not x.slack >= -ALLOWED for x in taken)  # NaN counts as one
-    broken = sum(b.before != a.after for a, b in pairwise(taken))
+    broken = sum(b.before != a.after for a, b in pairwise(taken) if a.tau == b.tau)
     return short + broken
 
 
 def course(found: Sequence[Iteration]) -> list[list[float]]:
-    """``[k, L, min_{i ≤ k} ‖ΔP_i‖², (L_0 − L_K) / (λ k)]`` at about 60 iterations k, evenly on a logarithmic scale.
+    """``[k, L, min_{i ≤ k} ‖ΔP_i‖², Σ_i (L(P^{i−1}) − L(P^i)) / (λ k)]`` at about 60 iterations k, evenly on a
+    logarithmic scale.
 
-    Summing the decreases gives the bound: λ Σ_i ‖ΔP_i‖² ≤ L_0 − L_K, and the least of k is no more than their mean.
+    Summing the decreases gives the bound: λ Σ_i ‖ΔP_i‖² is at most what all iterations take off L, which is L_0 − L_K
+    where τ is the same throughout, and the least of k is no more than their mean.
     """
     taken = [x for x in found if x.accepted]
     if not taken:
         return []
     marks = {round(len(taken) ** (i / (POINTS - 1))) for i in range(POINTS)}
-    fallen = taken[0].before - taken[-1].after
+    fallen = sum(x.before - x.after for x in taken)
     least, weakest, rows = math.inf, math.inf, []
     for k, x in enumerate(taken, 1):
         least, weakest = min(least, x.moved), min(weakest, x.decrease)

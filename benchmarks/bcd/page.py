@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bcd.settings import BCD, DEFAULTS, DENSE, FACTORS, METHODS
+from benchmarks.bcd.settings import ALONE, BCD, DEFAULTS, DENSE, FACTORS, METHODS
 from benchmarks.markdown import spread_text, table
 from prunelang.dsl.numbers import grouped
 
@@ -80,11 +80,11 @@ def _verdict(found: dict[str, Any]) -> str:
 def _sensitivity(found: dict[str, Any], result: dict[str, Any]) -> str:
     grid = [[f"γ × {g}", *(_accuracy(found.get(f"γ={g} ρ={r}")) for r in FACTORS)] for g in FACTORS]
     lines = []
-    for x in ("τ", "α"):
+    for x in ALONE:
         cells = [found.get("γ=1 ρ=1" if v == "1" else f"{x}={v}") for v in FACTORS]
         lines.append([x, *(_accuracy(c) for c in cells)])
     means = [r["accuracy"]["mean"] for r in found.values() if r["accuracy"]]
-    defaults = ", ".join(f"{x} = {v:g}" for x, v in DEFAULTS.items())
+    defaults = ", ".join(f"{x} = {v}" for x, v in DEFAULTS.items())
     return (
         "**How much the options of `bcd` matter**: test accuracy in % on the embedded digits, with a tensor train. "
         f"Factors are relative to the defaults ({defaults}). Over all settings the "

@@ -33,11 +33,11 @@ class Network:
 
 NETWORKS: Final[Mapping[str, Network]] = {
     "mlp": Network(
-        "mlp([784, 512, 512, 10])",
-        785 * 512 + 513 * 512 + 513 * 10,
-        {"fc1": ((8, 8), (8, 7), (8, 14)), "fc2": ((8, 8), (8, 8), (8, 8))},
+        "mlp([784, 500, 10])",
+        785 * 500 + 501 * 10,
+        {"fc1": ((5, 14), (10, 8), (10, 7))},
         ("0.77", "0.34", "0.09", "0.02"),
-        60,
+        10,
     ),
     "cnn": Network(
         "strided_cnn(channels = [8], hidden = [256, 256])",
@@ -113,8 +113,8 @@ def stages(method: str, passes: int) -> tuple[str, ...]:
 # ── decrease ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CHAINS: Final[Mapping[str, tuple[str, int]]] = {
-    "mlp": ("mlp([64, 128, 64, 10])", 500),
-    "cnn": ("strided_cnn(channels = [8, 16], hidden = [64], inputs = [1, 8, 8])", 300),
+    "mlp": ("mlp([64, 128, 64, 10])", 200),
+    "cnn": ("strided_cnn(channels = [8, 16], hidden = [64], inputs = [1, 8, 8])", 150),
 }
 """Networks for the digits, and iterations."""
 BLOCKS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -135,19 +135,20 @@ def checked(name: str, blocks: str) -> str:
 # ── sensitivity ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 FACTORS: Final = ("0.01", "0.1", "1", "10", "100")
-DEFAULTS: Final = {"γ": 1.0, "ρ": 1.0, "τ": 1.0, "α": 0.1}
-STEPS: Final = 200
+DEFAULTS: Final = {"γ": "1", "ρ": "1", "τ": "0.001 * 10000^p", "ω": "0.001", "α": "0.1"}
+ALONE: Final = ("τ", "ω", "α")
+STEPS: Final = 100
 
 
 def settings() -> dict[str, dict[str, float]]:
-    """Options by name of a setting: multiples of γ and ρ on the whole grid, of τ and α one at a time."""
+    """Options by name of a setting: multiples of γ and ρ on the whole grid, of the others one at a time."""
     found = {f"γ={g} ρ={r}": {"γ": float(g), "ρ": float(r)} for g in FACTORS for r in FACTORS}
-    return found | {f"{x}={v}": {x: float(v)} for x in ("τ", "α") for v in FACTORS if v != "1"}
+    return found | {f"{x}={v}": {x: float(v)} for x in ALONE for v in FACTORS if v != "1"}
 
 
 def varied(factors: Mapping[str, float]) -> str:
     """The spec of a run whose options are these multiples of the defaults."""
-    given = "".join(f"{name} = {DEFAULTS[name] * factor:g}, " for name, factor in factors.items())
+    given = "".join(f"{name} = {factor:g} * {DEFAULTS[name]}, " for name, factor in factors.items())
     return _digits(CHAINS["mlp"][0], list(BLOCKS["tt"]), f"bcd({given}steps = {STEPS})")
 
 

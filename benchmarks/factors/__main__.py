@@ -7,7 +7,7 @@ training images and judged on the rest; the specs hold those picked. Existing ro
 `--work` and write to two files:
 
     python -m benchmarks.factors --root MNIST_FOLDER --prepare
-    python -m benchmarks.factors --root MNIST_FOLDER --tune --only mixed --schedules slow fast --json a.json
+    python -m benchmarks.factors --root MNIST_FOLDER --tune --only mixed --schedules low late --json a.json
     python -m benchmarks.factors --root MNIST_FOLDER --only codebook additive --json b.json
     python -m benchmarks.factors --merge a.json b.json
 """
@@ -65,7 +65,8 @@ def reference(seed: int, root: str, work: Path, held: bool) -> Path:
 
 def budgeted(out: Path, seed: int) -> Row:
     """The budget of bytes over parts of three kinds: what was asked, counted and certified, and the file's length."""
-    text = (SPECS / f"{PARTS}.prune").read_text(encoding="utf-8").replace("accuracy(net)", '"error": error(net)')
+    text = (SPECS / f"{PARTS}.prune").read_text(encoding="utf-8")
+    text = text[: text.index("\nreport ")] + '\nreport "error": error(net), "bytes": bytes(net)\n'
     return {**timed(text, out, seed), "file": export_directory(out).path.stat().st_size}
 
 

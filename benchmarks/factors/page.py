@@ -37,8 +37,8 @@ def section(result: dict[str, Any]) -> str:
     head = ["", "test error", "published", "numbers stored", "bytes of the file"]
     return (
         "**Compressions of the LC toolkit's table**: LeNet-300-100 with tanh units on MNIST, test error in %. "
-        "*Published* is what the toolkit's page states, from a reference network of its own. Schedules were picked on "
-        f"held-out training images. Means over seeds, the lowest and highest in brackets, in parentheses how many. "
+        "*Published* is what the toolkit's page states, from a reference network of its own. How schedules were picked "
+        "is said beside the benchmark. Means over seeds, the lowest and highest in brackets, in parentheses how many. "
         f"Constraints met: {met} of {total} runs. {_verdict(found, published)}\n\n" + table(head, rows) + _file(found)
     )
 

@@ -50,10 +50,11 @@ class Schedule:
 
 
 TRIED: Final[Mapping[str, Schedule]] = {
-    "slow": Schedule("1e-3 * 1.2^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
-    "fast": Schedule("1e-3 * 1.25^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
-    "gentle": Schedule("1e-3 * 1.25^k", "0.05 * 0.97^k", "0.02 * 0.9^epoch"),
-    "slow, gentle": Schedule("1e-3 * 1.2^k", "0.05 * 0.97^k", "0.02 * 0.9^epoch"),
+    "low": Schedule("1e-4 * 1.2^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
+    "low, gentle": Schedule("1e-4 * 1.2^k", "0.05 * 0.97^k", "0.02 * 0.9^epoch"),
+    "toolkit": Schedule("1e-3 * 1.14^k", "0.1 * 0.97^k", "0.02 * 0.9^epoch"),
+    "lower": Schedule("5e-5 * 1.2^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
+    "high": Schedule("1e-3 * 1.2^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
     "late": Schedule("1e-4 * 1.35^k", "0.09 * 0.97^k", "0.02 * 0.9^epoch"),
 }
 RATE: Final = r"(?<=sgd\(lr = )[^,]+"

@@ -24,7 +24,7 @@ from prunelang.compiler.checking.values import (
     kind_of,
 )
 from prunelang.compiler.checking.world import World
-from prunelang.compiler.forms import Modes
+from prunelang.compiler.forms import Modes, even
 from prunelang.compiler.problem import Blocks, Count, Entries, Function, Interval, Kept, Named, NofM, Set
 from prunelang.dsl.spans import Span
 from prunelang.dsl.tree import Call, Expr, Membership
@@ -160,9 +160,8 @@ def _ranked(
     rank = cast(int | None, values["r"])
     if rank is not None and rank > min(rows, columns):
         message = f"a {rows} × {columns} matrix has rank at most {min(rows, columns)}"
-        world.report.error(
-            "P223", span, message, hint=f"factors save something below rank {_break_even(rows, columns)}"
-        )
+        hint = f"factors store no more than the matrix up to rank {even((rows, columns))}"
+        world.report.error("P223", span, message, hint=hint)
         return None
     return Named(name, () if rank is None else (("r", rank),))
 
@@ -173,11 +172,6 @@ def _train(world: World, values: Mapping[str, object], rows: int, columns: int, 
     if modes is not None and not modes_fit(world, where, modes, rows, columns):
         return None
     return train(world, span, ranks, modes, rows, columns)
-
-
-def _break_even(rows: int, columns: int) -> int:
-    """The first rank whose two factors are no smaller than the matrix: r(m + n) ≥ mn."""
-    return -(-rows * columns // (rows + columns))
 
 
 def _sum(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Set | None:

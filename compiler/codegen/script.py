@@ -15,6 +15,7 @@ from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.options import Option, Options
 from prunelang.compiler.codegen.program import LOCALS, METRICS, STANDALONE, Program, identifier, splits_read
+from prunelang.compiler.codegen.selection import require_no_splitting
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
@@ -83,6 +84,7 @@ class _Script:
         return self.program.inliner
 
     def emitted(self) -> Emitted:
+        require_no_splitting(self.program)
         judging.require_judged(self.program)
         self.program.judging = judging.judged(self.program)
         main, arguments = self.main(), self.arguments()

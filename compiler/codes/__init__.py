@@ -9,6 +9,7 @@ from itertools import chain
 
 from prunelang.compiler.codes.base import Code
 from prunelang.compiler.codes.binding import BINDING
+from prunelang.compiler.codes.blocks import BLOCKS
 from prunelang.compiler.codes.channels import CHANNELS
 from prunelang.compiler.codes.description import DESCRIPTION
 from prunelang.compiler.codes.factors import FACTORS
@@ -30,7 +31,7 @@ __all__ = ["CODES", "Code", "page"]
 
 def _all() -> dict[str, Code]:
     found: dict[str, Code] = {}
-    structural = (STRUCTURAL, FACTORS, CHANNELS, MINIMAX)
+    structural = (STRUCTURAL, FACTORS, CHANNELS, MINIMAX, BLOCKS)
     measured = (SYNOPS, SPIKING, SELECTION, PROBING, DESCRIPTION)
     pages = (SYNTAX, MEANING, STAGES, *structural, *measured, FILES, RESUMING, BINDING, SEEING)
     for code in chain.from_iterable(pages):

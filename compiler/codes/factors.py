@@ -34,6 +34,6 @@ FACTORS = (
         "At the rank that is asked for the factors store more numbers, or take more multiply-adds, than the matrix.",
         "U and V of rank r store r(m + n) numbers where the matrix has mn; the cores of a train grow with the square "
         "of its ranks.",
-        "Lower the rank to the one that the note gives, or keep the layer dense.",
+        "Lower the rank to the one that the note gives, cut into the modes that it names, or keep the layer dense.",
     ),
 )

@@ -1,7 +1,8 @@
 """Block coordinate descent over a network split into its layers: activations of the whole data set are variables.
 
 L = (1/n) [ ½‖V_N − Y‖² + Σ_i (γ_i/2)‖V_i − σ_i(U_i)‖² + (ρ_i/2)‖U_i − W_i V_{i−1} − b_i‖² ]
-    + Σ_{i compressed} (τ_i/2)‖W_i − Δ_i(Θ_i)‖²,      V_0 = X,  σ_i = ReLU for i < N,  σ_N = identity
+    + Σ_i (ω_i/2)‖W_i‖² + Σ_{i compressed} (τ_i/2)‖W_i − Δ_i(Θ_i)‖²,
+V_0 = X,  σ_i = ReLU for i < N,  σ_N = identity
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ Store = Literal["device", "host", "disk"]
 Variable = Literal["V", "U", "W", "Θ"]
 
 RULES: dict[Variable, str] = {
-    "V": "V_N ← argmin ½‖· − Y‖² + γ/2 ‖· − U_N‖²;  V_i ← argmin γ/2 ‖· − σ(U_i)‖² + ρ/2 ‖U_{i+1} − W_{i+1}· − b_{i+1}‖²",
+    "V": "V_N ← argmin ½‖· − Y‖² + γ/2 ‖· − U_N‖²;  "
+    "V_i ← argmin γ/2 ‖· − σ(U_i)‖² + ρ/2 ‖U_{i+1} − W_{i+1}· − b_{i+1}‖²",
     "U": "U_i ← argmin γ/2 ‖V_i − σ_i(·)‖² + ρ/2 ‖· − W_i V_{i−1} − b_i‖²",
-    "W": "W_i, b_i ← argmin ρ/2 ‖U_i − ·V_{i−1} − ·‖²",
+    "W": "W_i, b_i ← argmin ρ/2 ‖U_i − ·V_{i−1} − ·‖² + ω/2 ‖·‖² + τ/2 ‖· − Δ_i(Θ_i)‖²",
     "Θ": "Θ ← argmin Σ_i τ/2 ‖W_i − Δ_i(·)‖²",
 }
 
@@ -35,7 +37,8 @@ class Activations(State):
 
     def line(self) -> str:
         chunk = "chunks" if self.chunk is None else f"chunks of {self.chunk}"
-        return f"activations {self.name} = U_i, V_i, W_i, b_i of {', '.join(self.tensors)} over {self.data}   [{chunk} on {self.store}]"
+        of = ", ".join(self.tensors)
+        return f"activations {self.name} = U_i, V_i, W_i, b_i of {of} over {self.data}   [{chunk} on {self.store}]"
 
     def reads(self) -> tuple[str, ...]:
         return (self.data,)
@@ -43,10 +46,12 @@ class Activations(State):
 
 @dataclass(frozen=True)
 class Split(Step):
-    """Start: ``U_i ← W_i V_{i−1} + b_i, V_i ← σ_i(U_i)`` with the network's own weights, ``Θ ← Π_C(W)``.
+    """Start: W from the samples or the network's own, ``Θ ← Π_C(W)``, the last layer by least squares where it is not
+    compressed, ``U_i ← W_i V_{i−1} + b_i, V_i ← σ_i(U_i)``.
 
-    γ, ρ, τ are numbers in units of what is measured here: ``v_i``, the mean square of an entry of V_i, makes them the
-    same whatever the scale of the data and the width of a layer. α likewise; it is a level, since refusals raise it.
+    γ, ρ, ω are numbers in units of what is measured here: the mean square of an entry of V_i and of the singular values
+    of the next W make them the same whatever the scale of the data and the width of a layer. α likewise; it is a level,
+    since refusals raise it.
     """
 
     activations: str
@@ -54,17 +59,17 @@ class Split(Step):
     onto: Feasible
     gamma: float
     rho: float
-    tau: float
+    omega: float
     alpha: float
     level: str
-    start: Literal["weights", "random"] = "random"
+    start: Literal["samples", "weights"] = "samples"
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
-        drawn = "W drawn anew; " if self.start == "random" else ""
-        theta = f"; Θ ← Π{self.onto}(W)" if self.onto.parts else ""
-        numbers = f"γ = {self.gamma:g}, ρ = {self.rho:g}, τ = {self.tau:g}, {self.level} = {self.alpha:g}"
-        return f"{drawn}U_i ← W_i V_(i−1) + b_i, V_i ← σ_i(U_i){theta};  {numbers}"
+        drawn = "W ← differences of samples; " if self.start == "samples" else ""
+        theta = f"Θ ← Π{self.onto}(W); " if self.onto.parts else ""
+        numbers = f"γ = {self.gamma:g}, ρ = {self.rho:g}, ω = {self.omega:g}, {self.level} = {self.alpha:g}"
+        return f"{drawn}{theta}W_N by least squares; U_i ← W_i V_(i−1) + b_i, V_i ← σ_i(U_i);  {numbers}"
 
     def reads(self) -> tuple[str, ...]:
         return self.of
@@ -116,14 +121,17 @@ class Sweep(Step):
     activations: str
     of: tuple[str, ...]  # the network, which follows the weights of the splitting
     level: str
+    tau: str
+    inner: int
     body: tuple[Layers | Block, ...]
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
-        return f"accept if L falls by λ‖ΔP‖², else keep P and raise {self.level}:"
+        turns = f" [{self.inner} turns of W_i and Θ_i]" if self.inner > 1 and "W" in self.of else ""
+        return f"accept if L falls by λ‖ΔP‖², else keep P and raise {self.level}{turns}:"
 
     def reads(self) -> tuple[str, ...]:
-        return (self.activations, self.level)
+        return (self.activations, self.level, self.tau)
 
     def writes(self) -> tuple[str, ...]:
         return (self.activations, self.level, *self.of)

@@ -1,9 +1,8 @@
 """`bcd`: block coordinate descent over a network split into its layers. No gradient of the network is ever taken.
 
-    U_i ← W_i V_(i−1) + b_i;  V_i ← σ_i(U_i);  Θ ← Π_C(W)
+    W ← drawn from the samples, or as it is;  Θ ← Π_C(W);  U_i ← W_i V_(i−1) + b_i;  V_i ← σ_i(U_i)
     for k in 0 … K−1:
-        for i = N … 1:   V_i, U_i, (W_i, b_i)  ← argmin of L + (α/2)‖· − old‖², one after the other, in closed form
-        Θ                                      ← the same
+        for i = N … 1:   V_i, U_i, (W_i, b_i), Θ_i  ← argmin of L + (α/2)‖· − old‖², one by one, in closed form
         accept if L falls by λ‖ΔP‖², else keep P and raise α
     W_i ← Δ_i(Θ_i)
 
@@ -32,7 +31,7 @@ from prunelang.compiler.graph import (
 from prunelang.compiler.graph.blocks import Store, Variable
 from prunelang.compiler.options import number, option
 from prunelang.compiler.problem import Constraint, Count, Measured, Named, Problem, Term
-from prunelang.compiler.schedule import SCHEDULES, Schedule, evaluate, is_constant
+from prunelang.compiler.schedule import SCHEDULES, Apply, Clock, Schedule, evaluate, is_constant
 from prunelang.compiler.solvers.base import Refusal, Solver
 from prunelang.dsl.diagnostics import Diagnostic, FixIt
 from prunelang.dsl.spans import NOWHERE
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from prunelang.compiler.plan import StagePlan
 
 LAYERWISE: tuple[Variable, ...] = ("V", "U", "W")
+GROWING: Schedule = Apply("*", (number("0.001"), Apply("^", (number("10000"), Clock("p")))))  # W learns, then Δ(Θ)
 
 
 class Bcd(Solver):
@@ -63,13 +63,21 @@ class Bcd(Solver):
     penalties: ClassVar[frozenset[str]] = frozenset()
 
     steps: int = option("iterations: passes over the training samples and all blocks", 100, ge=1, le=100_000)
-    gamma: Schedule = option("weight of ‖V − σ(U)‖²", number("1"), gt=0)
-    rho: Schedule = option("weight of ‖U − W V − b‖²", number("1"), gt=0)
-    tau: Schedule = option(
-        "weight of ‖W − Δ(Θ)‖², times ρ and the mean square of the layer's inputs", number("1"), gt=0
+    gamma: Schedule = option("weight of ‖V − σ(U)‖²; of hidden layers in units of the layers behind", number("1"), gt=0)
+    rho: Schedule = option("weight of ‖U − W V − b‖²; in the same units", number("1"), gt=0)
+    tau: Schedule | None = option(
+        "weight of ‖W − Δ(Θ)‖², times ρ and the mean square of an input; left out: 0.001 · 10 000^p",
+        None,
+        gt=0,
+        clocks=("k", "p"),
     )
-    alpha: Schedule = option("proximal weight, times γ or ρ and the mean square of what it holds", number("0.1"), gt=0)
-    start: Literal["random", "weights"] = option("of W: small and random, or the weights as they are", "random")
+    omega: Schedule = option("weight of ‖W‖², times ρ and the mean square of an input", number("0.001"), ge=0)
+    alpha: Schedule = option("proximal weight: of activations times γ, of W and Θ a thousandth", number("0.1"), gt=0)
+    inner: int = option("turns of W and Θ of a compressed layer in one iteration", 5, ge=1, le=1000)
+    start: Literal["samples", "weights"] | None = option(
+        "W drawn from the samples, or as it is; left out: as it is after another stage or from a file, else drawn",
+        None,
+    )
     store: Store = option("where the activations of all samples lie", "device")
     chunk: int | None = option("samples at a time; left out: what 128 MiB hold", None, ge=1)
 
@@ -114,23 +122,29 @@ class Bcd(Solver):
         of = ("W", "rest") if low.constrained else ("rest",)
         tensors = tuple(t.name for t in low.plan.table.tensors if t.role in ("weight", "bias"))
         p = low.declare(Activations("P", "data", tensors, self.store, self.chunk)).name
-        level = low.level("α")
-        values = (evaluate(s, {}) for s in (self.gamma, self.rho, self.tau, self.alpha))
+        level, tau = low.level("α"), low.level("τ", self.tau or GROWING)
+        gamma, rho, omega, alpha = (evaluate(s, {}) for s in (self.gamma, self.rho, self.omega, self.alpha))
+        start = self.start or self._usual(low)
         blocks: list[Layers | Block] = [Layers(tuple(Block(p, v) for v in LAYERWISE))]
         if feasible.parts:
             blocks.append(Block(p, "Θ", tuple(t for part in feasible.parts for t in part.tensors)))
-        sweep = Sweep(p, of, level, tuple(blocks))
+        sweep = Sweep(p, of, level, tau, self.inner, tuple(blocks))
         m = low.support("m", "W") if low.constrained else None
         factors = low.factors() if low.constrained else None
         made_of = factors.name if factors else None
         low.steps += [
-            Split(p, of, feasible, *values, level=level, start=self.start),
-            Outer(self.steps, (sweep,)),
+            Split(p, of, feasible, gamma, rho, omega, alpha, level, start),
+            Outer(self.steps, (sweep,), levels=(tau,)),
             Join(p, of, feasible, m, made_of),
         ]
         if m is not None:
             low.steps.append(Finish("W", Combination(((1, "W", None),)), feasible, m, made_of))
         low.steps.append(Record("stage", "solve", "W" if low.constrained else None))
+
+    def _usual(self, low: Lowering) -> Literal["samples", "weights"]:
+        stages = low.plan.stages
+        first = next(i for i, s in enumerate(stages) if s is low.stage)
+        return "weights" if first or low.plan.model.weights is not None else "samples"
 
 
 def _is_squared_error(term: Term) -> bool:

@@ -36,8 +36,8 @@ from typing import Self, TypeAlias
 class Penalties:
     """Weights of L and of the proximal terms, one for each layer, first layer first; all positive.
 
-    `tau` counts where a layer is compressed; `omega` is the weight of ``½‖W_i‖²``, zeros if left out. Proximal weights α: of `activations` (U and V), of `weights` (W and b), of
-    `factors` (cores, low-rank factors, S).
+    `tau` counts where a layer is compressed; `omega` is of ``½‖W_i‖²``, may be 0 and is where left out. Proximal
+    weights α: of `activations` (U and V), of `weights` (W and b), of `factors` (cores, low-rank factors, S).
     """
 
     gamma: tuple[float, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +19,7 @@ from prunelang.runtime.blocks.layers import Convolution, Layer
 from prunelang.runtime.blocks.objective import chunk_value, distance
 from prunelang.runtime.blocks.outputs import u_last, v_last
 from prunelang.runtime.blocks.relu import u_hidden
+from prunelang.runtime.blocks.starts import fitted
 from prunelang.runtime.blocks.weights import Gram, Ridge
 
 ALLOWANCE = 64 * 2.0**-52  # share of L that float64 sums may be off by
@@ -115,9 +116,16 @@ class Splitting:
             found.append(total / (self.samples * prod(layer.input_shape)))
         return tuple(found)
 
-    def restart(self, compressions: Iterable[Compression]) -> None:
-        """Other Θ from here on: L is another function."""
-        self.compressions, self._value = tuple(compressions), None
+    @torch.no_grad()
+    def fit_last(self) -> None:
+        """The last layer's W and b by least squares, and U, V as the network has them then."""
+        i = len(self.layers) - 1
+        inputs = (self._input(i, j) for j in range(len(self.X)))
+        targets = (self.Y.old(j).to(self.dtype) for j in range(len(self.X)))
+        with exact_products():
+            self.weights[i] = fitted(self.layers[i], inputs, targets, self.samples)
+        self._value = None
+        self._fill()
 
     # ── the iteration ────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,7 +6,7 @@ training shallow neural network classifiers with the 'extreme learning machine' 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 import torch
@@ -56,12 +56,13 @@ def _differences(layer: Layer, V: Tensor, targets: Tensor, generator: torch.Gene
     return W * scale, b * scale
 
 
-def fitted(layer: Layer, V: Sequence[Tensor], targets: Sequence[Tensor], samples: int) -> tuple[Tensor, Tensor]:
+def fitted(layer: Layer, V: Iterable[Tensor], targets: Iterable[Tensor], samples: int) -> tuple[Tensor, Tensor]:
     """``argmin_{W, b} ‖Y − W V − b‖²/n + ε‖W‖²`` of the last layer, ε = `RIDGE` times the mean square of an input."""
-    device = V[0].device
-    sums = Gram(layer, device)
+    sums: Gram | None = None
     for v, y in zip(V, targets, strict=True):
+        sums = sums or Gram(layer, v.device)
         sums.add(v, y.view(len(v), *layer.output_shape))
+    assert sums is not None
     A = sums.gram / samples
     A.diagonal()[:-1].add_(RIDGE * A.diagonal()[:-1].mean())
     A.diagonal().add_(torch.finfo(torch.float64).eps * A.diagonal().max())

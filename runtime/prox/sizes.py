@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -145,8 +144,11 @@ def _no_dearer(family: Integers, modes: Modes) -> Integers:
     """The ranks at which a train stores no more numbers than the matrix; the smallest in any case."""
     ends = np.ones((len(family), 1), np.int64)
     wide = np.concatenate([ends, family, ends], axis=1)
-    stored = sum(m * n * wide[:, k] * wide[:, k + 1] for k, (m, n) in enumerate(modes))
-    return family[(stored <= prod(m * n for m, n in modes)) | (np.arange(len(family)) == 0)]
+    cores = np.array([m * n for m, n in modes])
+    fits: NDArray[np.bool_] = (wide[:, :-1] * wide[:, 1:] * cores).sum(axis=1) <= cores.prod()
+    fits[0] = True
+    kept: Integers = family[fits]
+    return kept
 
 
 def _keys(composition: Composition) -> list[list[Key]]:

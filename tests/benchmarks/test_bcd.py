@@ -35,10 +35,18 @@ def test_every_method_compiles_at_every_ratio(name: str, method: str) -> None:
 
 def test_options_are_varied_around_the_defaults() -> None:
     bcd = Bcd()
-    found = {"γ": bcd.gamma, "ρ": bcd.rho, "τ": bcd.tau, "α": bcd.alpha}
-    assert {name: evaluate(value, {}) for name, value in found.items()} == s.DEFAULTS
-    assert "bcd(α = 10, steps" in s.varied(s.settings()["α=100"])
-    assert "bcd(γ = 0.01, ρ = 100, steps" in s.varied(s.settings()["γ=0.01 ρ=100"])
+    found = {"γ": bcd.gamma, "ρ": bcd.rho, "ω": bcd.omega, "α": bcd.alpha}
+    assert {name: evaluate(value, {}) for name, value in found.items()} == {x: float(s.DEFAULTS[x]) for x in found}
+    assert "bcd(α = 100 * 0.1, steps" in s.varied(s.settings()["α=100"])
+    assert "bcd(γ = 0.01 * 1, ρ = 100 * 1, steps" in s.varied(s.settings()["γ=0.01 ρ=100"])
+    listed = [prunelang.compile(s.varied(x)).listing() for x in ({}, {"τ": 1.0})]
+    assert levels(listed[0]) == levels(listed[1])
+
+
+def levels(listing: str) -> list[str]:
+    found = [" ".join(line.split()) for line in listing.splitlines() if line.startswith("level")]
+    assert found
+    return found
 
 
 @pytest.mark.parametrize("name", s.NETWORKS)

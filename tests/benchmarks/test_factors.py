@@ -44,7 +44,7 @@ def test_the_spec_has_a_schedule_that_was_tried(name: str) -> None:
 
 
 def test_it_rehearses(capsys: pytest.CaptureFixture[str]) -> None:
-    bench.main(["--dry-run", "--only", "mixed", FILE, "--schedules", "slow"])
+    bench.main(["--dry-run", "--only", "mixed", FILE, "--schedules", "low"])
     assert capsys.readouterr().out.count("compiles") == 2
 
 
@@ -78,12 +78,12 @@ def test_the_page_says_which_rows_are_worse() -> None:
 
 def test_the_summary_keeps_trials_apart() -> None:
     rows: Rows = {
-        "tune/mixed/slow/0": {"error": 3.0},
+        "tune/mixed/low/0": {"error": 3.0},
         "mixed/0": {"error": 2.0, "params": 10, "macs": 20, "bytes": 30, "met": True},
         "mixed/1": {"error": 4.0, "params": 12, "macs": 20, "bytes": 30, "met": False},
     }
     found = bench.summary(rows)
-    assert found["tried"] == {"mixed": {"slow": {"mean": 3.0, "low": 3.0, "high": 3.0, "seeds": 1}}}
+    assert found["tried"] == {"mixed": {"low": {"mean": 3.0, "low": 3.0, "high": 3.0, "seeds": 1}}}
     assert found["mixed"]["error"] == {"mean": 3.0, "low": 2.0, "high": 4.0, "seeds": 2}
     assert found["mixed"]["met"] == 1
 
@@ -105,12 +105,12 @@ def test_rows_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for _ in range(2):
         bench.main(call)
     assert ran == ["mixed-0", "codebook_1_3-0"]
-    bench.main([*call, "--tune", "--schedules", "slow"])
+    bench.main([*call, "--tune", "--schedules", "low"])
     assert read(tmp_path / "a.json").keys() == {
         "reference/0",
         "mixed/0",
         "codebook 1, 3/0",
-        "tune/mixed/slow/0",
-        "tune/codebook 1, 3/slow/0",
+        "tune/mixed/low/0",
+        "tune/codebook 1, 3/low/0",
     }
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["published"]["mixed"] == 2.51

@@ -35,7 +35,8 @@ def test_shares_are_those_of_the_modules(name: str) -> None:
 
     def counted(module: torch.nn.Module) -> tuple[int, int]:
         with FlopCounterMode(display=False) as counter:
-            assert module(x).shape == layer.dense()(x).shape
+            made = module(x)
+        assert made.shape == layer.dense()(x).shape
         size = sum(p.numel() for n, p in module.named_parameters() if n != "bias")
         return size, counter.get_total_flops()
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from prunelang.api import Program, compile
 from prunelang.compiler.plan import StagePlan
-from prunelang.execution import DTYPES, RunOptions, Session, build
+from prunelang.execution import RunOptions, Session
+from prunelang.inputs import DTYPES, build
 from prunelang.runtime.execute import run
 from prunelang.stepping import Stepper
 

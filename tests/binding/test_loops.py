@@ -15,7 +15,7 @@ import prunelang
 from prunelang.api import Program
 from prunelang.runtime.machine import NumericalFailure
 from prunelang.stepping import Stepper
-from tests.binding.loops import SEED, drive, network, optimizer_of
+from tests.binding.loops import SEED, drive, network
 
 HEAD = "model net = mlp([64, 12, 10])\ndata digits(batch = 128)\nminimize cross_entropy(net)\nsubject to\n"
 LC = "solve lc(steps = 3) with sgd(lr = 0.1, momentum = 0.9) for 1 epochs\n"
@@ -52,12 +52,14 @@ def certified(stepper: Stepper, out: Path) -> float:
     return solution.reported("accuracy(net)")
 
 
-@pytest.fixture(params=SOLVERS)
+@pytest.fixture(params=("lc", "ista"))
 def program(request: pytest.FixtureRequest) -> Iterator[Program]:
     return program_of(SOLVERS[request.param])
 
 
-def test_a_plain_loop_with_an_optimizer_of_its_own(program: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_plain_loop_with_an_optimizer_of_its_own(solver: str, tmp_path: Path) -> None:
+    program = program_of(SOLVERS[solver])
     net = network(program)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.08, momentum=0.8, nesterov=True, weight_decay=1e-4)
     groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
@@ -284,7 +286,9 @@ def test_factors_join_and_leave_the_optimizer(tmp_path: Path) -> None:
 
 
 def test_a_loop_that_counts_steps_ends_within_a_pass(tmp_path: Path) -> None:
-    text = HEAD + SMALL + "solve lc(steps = 2) with sgd(lr = 0.1) for 5 steps\nfinetune with sgd(lr = 0.1) for 7 steps\n"
+    text = (
+        HEAD + SMALL + "solve lc(steps = 2) with sgd(lr = 0.1) for 5 steps\nfinetune with sgd(lr = 0.1) for 7 steps\n"
+    )
     program = prunelang.compile(text)
     net = network(program)
     stepper = program.bind(net, plain(net), seed=SEED)

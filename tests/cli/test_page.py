@@ -237,9 +237,10 @@ def test_curves_from_events() -> None:
 def test_every_field_of_a_line_has_its_place(done: Done) -> None:
     """A field that certificates get is shown, or said here to be shown elsewhere."""
     line = certificate_of(done.run).constraints[0]
-    shown = {
-        f.name: f"∷{f.name}∷" for f in fields(line) if f.name not in ("satisfied", "confirmed", "price", "price_spread")
-    }
+    left = ("satisfied", "confirmed", "price", "price_spread")
+    numeric = ("bound", "got", "kept", "margin", "base", "samples")
+    names = [f.name for f in fields(line) if f.name not in left]
+    shown = {n: str(7_000_003 + i) if n in numeric else f"∷{n}∷" for i, n in enumerate(names)}
     from prunelang.page.markup import joined
     from prunelang.page.render import _constraints
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from prunelang.compiler.composed import folded
-from prunelang.compiler.compositions import Clash, composition, largest, made, order, smallest, stored
+from prunelang.compiler.compositions import Clash, composition, largest, made, smallest, stored
 from prunelang.compiler.factor_words import explained, set_text
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, Form, LowRank, Nuclear, Sparse, TensorTrain
@@ -25,6 +25,7 @@ from prunelang.compiler.problem import Budget, FactorCost, Interval, Named, Stru
 from prunelang.compiler.proofs import prove
 from prunelang.compiler.runnability import runnability
 from prunelang.compiler.shapes import Layer, ShapeTable, Tensor
+from prunelang.compiler.trains import order
 from tests.compiler.checking import HEAD, codes, constrained, findings, plan_of
 from tests.shape_tables import chain, lenet_5, lenet_300_100
 

@@ -42,7 +42,7 @@ def test_golden(name: str, golden: Callable[[Path, str], None], monkeypatch: pyt
 
 
 def require_balanced(text: str) -> None:
-    """Braces, \\left and \\right, environments and math shifts close in the order in which they opened."""
+    r"""Braces, \left and \\right, environments and math shifts close in the order in which they opened."""
     stack: list[str] = []
     pairs = {"}": "{", r"\right": r"\left", "end": "begin"}
     body = re.sub(r"(?m)^%.*$", "", text)
@@ -70,7 +70,7 @@ def require_balanced(text: str) -> None:
 def test_latex_of_every_spec_is_balanced(path: Path) -> None:
     text = latex(compiled(path).plan)
     require_balanced(text)
-    assert text.isprintable() or set(c for c in text if not c.isprintable()) == {"\n"}
+    assert text.isprintable() or {c for c in text if not c.isprintable()} == {"\n"}
     bare = re.sub(r"(?m)^%.*$", "", text)
     assert re.findall(r"(?<!\\)[#%]", bare) == []
 

@@ -76,12 +76,15 @@ def test_a_matrix_of_low_rank_is_that_of_eckart_and_young(
     text = f"{quadratic(tmp_path, a)}\nsubject to\n {lines}\npretrain with sgd(lr = 1) for 1 epochs\n"
     ran = solve(text + f"solve {word} with sgd(lr = 0.05) for 3 epochs\n", tmp_path)
     assert torch.allclose(ran.w(), truncated(a, rank), atol=1e-10)
-    assert ran.machine.factors["fc1.weight:0.U"].shape == (6, rank) and stands(ran.machine)
+    assert ran.machine.factors["fc1.weight:0.U"].shape == (6, rank)
+    assert stands(ran.machine)
 
 
 @pytest.mark.parametrize("call", ["factors()", "factors(start = random)"])
 def test_descent_on_the_factors_reaches_the_same(tmp_path: Path, a: Tensor, call: str) -> None:
-    text = f"{quadratic(tmp_path, a)}\nsubject to\n net.weights ∈ low_rank(2)\npretrain with sgd(lr = 0.7) for 1 epochs\n"
+    text = (
+        f"{quadratic(tmp_path, a)}\nsubject to\n net.weights ∈ low_rank(2)\npretrain with sgd(lr = 0.7) for 1 epochs\n"
+    )
     ran = solve(text + f"solve {call} with sgd(lr = 0.05) for 1500 steps\n", tmp_path)
     assert torch.allclose(ran.w(), truncated(a, 2), atol=1e-6)
 
@@ -123,7 +126,8 @@ def test_every_set_holds_at_the_end_of_every_epoch_of_finetune(word: str, lines:
             changed.append(m.tensors["fc1.bias"].detach().clone())
 
     solve(spec(lines, word), dtype="float32", observe=note)
-    assert seen == [True, True] and not torch.equal(*changed)
+    assert seen == [True, True]
+    assert not torch.equal(*changed)
 
 
 def test_finetune_keeps_codes_and_moves_centres() -> None:
@@ -152,7 +156,8 @@ def test_a_sum_keeps_its_positions_and_fixed_values_stay() -> None:
 
     ran = solve(spec(lines, "factors()"), dtype="float32", observe=note)
     end = ran.machine.factors
-    assert stands(ran.machine) and ran.machine.factors["fc1.weight:1.indices"].numel() == 10
+    assert stands(ran.machine)
+    assert ran.machine.factors["fc1.weight:1.indices"].numel() == 10
     kept = {n for n in end if torch.equal(end[n], solved[n])}
     assert kept == {"fc1.weight:1.indices", "fc2.weight:0.codes"}
 
@@ -204,7 +209,8 @@ def test_gradients_of_factors_are_those_of_the_composed_network(forms: tuple[For
     assert len(trained) == len(wanted)
     for n, g in wanted.items():
         found = factors[n].grad
-        assert found is not None and torch.allclose(found, g, rtol=1e-9, atol=1e-12), n
+        assert found is not None, n
+        assert torch.allclose(found, g, rtol=1e-9, atol=1e-12), n
 
 
 def test_a_step_of_a_centre_is_the_projected_step_of_its_weights() -> None:
@@ -273,7 +279,8 @@ def test_an_interruption_leaves_weights_and_factors_of_one_moment(name: str, aft
     assert same(dict(m.tensors), weights)
     assert m.composed == (factors is not None)
     if factors is not None:
-        assert same(m.factors, factors) and stands(m)
+        assert same(m.factors, factors)
+        assert stands(m)
     assert stands(m) or name != "factors"
 
 
@@ -316,7 +323,9 @@ class Poisoned:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd(lr = 0.1, momentum = 0.9)", "adamw()"])
-@pytest.mark.parametrize("lines", ["net.weights ∈ codebook(4)", 'net["fc1"].weights ∈ tt(3)\n net["fc2"].weights ∈ low_rank(2)'])
+@pytest.mark.parametrize(
+    "lines", ["net.weights ∈ codebook(4)", 'net["fc1"].weights ∈ tt(3)\n net["fc2"].weights ∈ low_rank(2)']
+)
 def test_a_poisoned_batch_leaves_no_trace_in_the_factors(
     monkeypatch: pytest.MonkeyPatch, optimizer: str, lines: str
 ) -> None:
@@ -354,4 +363,5 @@ def test_a_poisoned_batch_leaves_no_trace_in_the_factors(
 
 def test_the_same_bits_twice() -> None:
     runs: list[Ran] = [solve(FACTORED["lc"], dtype="float32") for _ in range(2)]
-    assert same(*(dict(r.machine.tensors) for r in runs)) and same(*(r.machine.factors for r in runs))
+    assert same(*(dict(r.machine.tensors) for r in runs))
+    assert same(*(r.machine.factors for r in runs))

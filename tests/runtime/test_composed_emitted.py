@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +20,9 @@ from tests.runtime.test_emitted import RUN_ALL, bits, executed, spec
 
 CASES: dict[str, str] = {
     "low_rank": spec('net["fc1"].weights ∈ low_rank(3)\n    rank(net["fc2"].weights) ≤ 2'),
-    "low_rank_by_admm": spec("∀ l ∈ net.layers: l.weights ∈ low_rank(2)", "admm(steps = 2) with sgd(lr = 0.1) for 1 epochs"),
+    "low_rank_by_admm": spec(
+        "∀ l ∈ net.layers: l.weights ∈ low_rank(2)", "admm(steps = 2) with sgd(lr = 0.1) for 1 epochs"
+    ),
     "codebook": spec("net.weights ∈ codebook(4)"),
     "scaled": spec("net.weights ∈ scaled({-1, 0, 1})"),
     "values": spec("net.weights ∈ {-1, 0, 1}"),

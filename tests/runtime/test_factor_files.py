@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from prunelang.compiler.forms import Codebook, Composition, Fixed, LowRank, Sparse, TensorTrain
+from prunelang.compiler.forms import Codebook, Composition, Fixed, LowRank, Sparse, TensorTrain, to_json
 from prunelang.compiler.packing import factor_bytes
 from prunelang.compiler.problem import Constraint, Entries, Interval, MatrixFunction, Named, Set
 from prunelang.compiler.shapes import ShapeTable
+from prunelang.compiler.trains import capped, contraction
 from prunelang.runtime.export import export, load_export
+from prunelang.runtime.factor_costs import _contraction
 from prunelang.runtime.factor_files import check_sums, load_factors, read_factors, save_factors
-from prunelang.runtime.factors import Factors, composed, rounded
+from prunelang.runtime.factors import Factors, composed, rounded, train64
 from prunelang.runtime.files import FileProblem
 from prunelang.runtime.packed import pack_codes, unpack_codes
 from prunelang.runtime.recount import recount
@@ -187,6 +191,19 @@ def test_without_factors_nothing_is_satisfied() -> None:
     assert judged(factor_bytes(TABLE, weights(arrays()), ALL), Interval(upper=10**9), s) is None
 
 
+@pytest.mark.parametrize("cores", [2, 3, 5, 7, 8, 10, 12, 14])
+def test_no_train_is_counted_below_its_best_order(cores: int) -> None:
+    rng = random.Random(cores)
+    modes = tuple((rng.randint(1, 4), rng.randint(2, 5)) for _ in range(cores))
+    ranks = capped(modes, [rng.randint(1, 6) for _ in range(cores - 1)])
+    best = contraction(modes, ranks)
+    least = best.macs(ranks)
+    assert _contraction(modes, ranks, None) == _contraction(modes, ranks, least) == least
+    assert _contraction(modes, ranks, least - 1) == least
+    fewer = tuple(max(1, r - 1) for r in ranks)
+    assert _contraction(modes, fewer, best.macs(fewer)) == best.macs(fewer), "the order is kept at other ranks"
+
+
 def test_the_nuclear_norm_is_decided_only_when_clear() -> None:
     s = stored()
     exact = float(np.linalg.svd(s.arrays[FC3].astype(float), compute_uv=False).sum())
@@ -235,6 +252,24 @@ def test_codes_are_packed_without_loss(count: int) -> None:
     back = unpack_codes(raw, 101, count, "codes")
     assert back.dtype == codes.dtype
     assert np.array_equal(back, codes)
+
+
+def test_factors_without_rank_may_claim_any_shape(tmp_path: Path) -> None:
+    """A file of no bytes of data whose tensor would fill terabytes."""
+    note = json.dumps([{**to_json(replace(LOW, forms=(LowRank(),), shapes=((10**7, 10**7),))), "dtypes": ["float32"]}])
+    metadata = {"prunelang": "2", "factors": note}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    for symbol, shape in (("U", [10**7, 0]), ("V", [0, 10**7])):
+        header[f"{FC1}:0.{symbol}"] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]}
+    text = json.dumps(header).encode()
+    (tmp_path / "out").write_bytes(len(text).to_bytes(8, "little") + text)
+    with pytest.raises(FileProblem, match=r"P512.*does not fit in memory"):
+        load_export(tmp_path / "out")
+
+
+def test_a_train_without_rank_is_zero() -> None:
+    g1, g2, g3 = np.ones((1, 2, 3, 0)), np.ones((0, 2, 2, 0)), np.ones((0, 3, 1, 1))
+    assert np.array_equal(train64([g1, g2, g3]), np.zeros((12, 6)))
 
 
 def test_a_fixed_composition_shares_its_scale(tmp_path: Path) -> None:

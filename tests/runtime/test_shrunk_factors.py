@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from prunelang.compiler.compositions import order, stored
+from prunelang.compiler.compositions import stored
 from prunelang.compiler.forms import Codebook, Composition, Form, LowRank, Sparse, TensorTrain
 from prunelang.compiler.problem import FactorCost, Structural
 from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.trains import balanced, capped
+from prunelang.compiler.trains import balanced, capped, order
 from prunelang.runtime import registry
 from prunelang.runtime.factor_files import save_factors
 from prunelang.runtime.factors import Factors, composed, named

@@ -82,6 +82,7 @@ def plain_value(s: Splitting, p: Penalties, layers: list[Layer]) -> float:
         )
         V = after
     total = (total + square(V - Y).item() / 2) / s.samples
+    total += sum(omega / 2 * square(W).item() for omega, (W, _) in zip(p.omega, s.weights, strict=True))
     return total + sum(p.tau[i] / 2 * square(s.weights[i][0] - T).item() for i, T in s.targets().items())
 
 
@@ -93,7 +94,7 @@ KINDS = ["dense", "train", "low rank", "sparse"]
 def test_value_and_decrease(layers: list[Layer], kind: str) -> None:
     """Every iteration falls by more than its blocks promise, and by λ‖ΔP‖²; the value is the plain sum."""
     s = made(layers, kind, rows=7)
-    p = Penalties.uniform(len(layers), 0.5, 0.7, 0.3, 0.1)
+    p = replace(Penalties.uniform(len(layers), 0.5, 0.7, 0.3, 0.1), omega=(0.02, *(0.0,) * (len(layers) - 1)))
     value = s.value(p)
     assert value == pytest.approx(plain_value(s, p, layers), rel=1e-12)
     for _ in range(12):
@@ -228,3 +229,54 @@ def test_penalties() -> None:
     }  # fmt: skip
     assert found == pytest.approx(expected)
     assert least(p, [((0,), False)]) == pytest.approx(0.05)
+
+
+def test_penalties_of_the_weights_themselves() -> None:
+    p = replace(Penalties.uniform(2, 0.5, 0.7, 0.3, 0.1), omega=(0.4, 0.0))
+    found = constants(p, [((0,), True)])
+    assert (found["W1"], found["W2"]) == pytest.approx((0.45, 0.1))
+    assert p.raised(2.0).omega == (0.4, 0.0)
+    with pytest.raises(ValueError, match="not negative"):
+        replace(p, omega=(0.4, -0.1))
+
+
+def test_turns_within_an_iteration_share_its_constant() -> None:
+    p = Penalties.uniform(2, 0.5, 0.7, 0.3, 0.1)
+    found = constants(p, [((0,), True)], inner=4)
+    assert (found["W1"], found["b1"], found["Θ1"], found["W2"]) == pytest.approx((0.05, 0.05, 0.025, 0.1))
+    joint = constants(p, [((0, 1), False)], inner=4)
+    assert (joint["W1"], joint["Θ1"]) == pytest.approx((0.25, 0.05)), "shared by layers: no turns"
+
+
+@pytest.mark.parametrize("kind", ["train", "low rank", "sparse"])
+@pytest.mark.parametrize("inner", [2, 7])
+def test_turns_keep_every_promise(kind: str, inner: int) -> None:
+    s = made(MLP, kind, dtype=torch.float64, inner=inner)
+    p = replace(Penalties.uniform(3, 0.5, 0.7, 0.3, 0.1), omega=(0.2, 0.0, 0.1))
+    for _ in range(8):
+        step = s.iterate(p)
+        assert step.accepted
+        assert step.objective <= step.before - step.promised + ALLOWANCE * step.before
+
+
+def test_turns_bring_a_layer_and_its_factors_together() -> None:
+    """Many turns at a large τ: W − Δ(Θ) is what one joint minimisation leaves, less than after a single turn."""
+    gaps = []
+    for inner in (1, 50):
+        s = made(MLP, "train", dtype=torch.float64, inner=inner)
+        s.iterate(Penalties.uniform(3, 0.5, 0.7, 5.0, 0.01))
+        gaps.append(float(square(s.weights[0][0] - s.targets()[0])))
+    assert gaps[1] < gaps[0]
+
+
+def test_the_last_layer_is_fitted() -> None:
+    X, Y = data(MLP)
+    s = Splitting(MLP, network(MLP), X, Y, dtype=torch.float64, rows=7)
+    s.fit_last()
+    V = torch.cat([s.V[1].old(j) for j in range(len(s.X))])
+    W, b = s.weights[-1]
+    residual = V @ W.T + b - Y
+    torch.testing.assert_close(residual.mean(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-10)
+    ridge = 1e-4 * V.square().mean() * W  # of the optimality condition
+    torch.testing.assert_close(residual.T @ V / len(V), -ridge, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(torch.cat([s.U[2].old(j) for j in range(len(s.X))]), V @ W.T + b)

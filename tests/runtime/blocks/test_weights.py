@@ -28,20 +28,24 @@ def case(layer: Layer, samples: int = 12) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize(("rho", "tau", "alpha"), [(0.5, 0.3, 0.1), (5.0, 0.0, 0.01), (0.1, 5.0, 1.0)])
-def test_against_a_generic_minimiser(layer: Layer, rho: float, tau: float, alpha: float) -> None:
+@pytest.mark.parametrize(
+    ("rho", "tau", "alpha", "omega"), [(0.5, 0.3, 0.1, 0.0), (5.0, 0.0, 0.01, 0.2), (0.1, 5.0, 1.0, 0.7)]
+)
+def test_against_a_generic_minimiser(layer: Layer, rho: float, tau: float, alpha: float, omega: float) -> None:
     V, U, W, b, target = case(layer)
     n = len(V)
     sums = summed(layer, V, U - layer.apply(W, b, V), 5)
-    new_W, new_b = w_block(W, b, sums, n, rho=rho, alpha=alpha, tau=tau, target=target if tau else None)
+    aim = target if tau else None
+    new_W, new_b = w_block(W, b, sums, n, rho=rho, alpha=alpha, tau=tau, target=aim, omega=omega)
 
     def f(w: Tensor, c: Tensor) -> Tensor:
-        return rho / 2 / n * square(U - layer.apply(w, c, V)) + tau / 2 * square(w - target)
+        kernel = tau / 2 * square(w - target) + omega / 2 * square(w)
+        return rho / 2 / n * square(U - layer.apply(w, c, V)) + kernel
 
     expected = minimiser(lambda w, c: f(w, c) + alpha / 2 * (square(w - W) + square(c - b)), [W, b])
     torch.testing.assert_close([new_W, new_b], expected, rtol=1e-5, atol=1e-6)
     fallen = f(W, b) - f(new_W, new_b)
-    assert fallen >= ((tau / 2 + alpha) * square(new_W - W) + alpha * square(new_b - b)) * (1 - 1e-9)
+    assert fallen >= (((omega + tau) / 2 + alpha) * square(new_W - W) + alpha * square(new_b - b)) * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("layer", LAYERS)

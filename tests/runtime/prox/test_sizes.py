@@ -77,9 +77,12 @@ RANKS = [made_of(t, LowRank()) for t in SHAPES]
 def test_one_budget_over_ranks_is_met_at_the_least_loss(most: int, seed: int) -> None:
     f = cost(RANKS)
     v = drawn(seed=seed)
-    best = min(e for e, r in every_rank(RANKS, v) if f.value({(t, 0): (x,) for t, x in zip("abc", r, strict=True)}) <= most)
+    best = min(
+        e for e, r in every_rank(RANKS, v) if f.value({(t, 0): (x,) for t, x in zip("abc", r, strict=True)}) <= most
+    )
     outcome = Composer(RANKS, [Budget("b", f, most)]).project_(v)
-    assert outcome.exact and outcome.loss == pytest.approx(best, rel=1e-9)
+    assert outcome.exact
+    assert outcome.loss == pytest.approx(best, rel=1e-9)
     assert f.value(chosen(RANKS, outcome)) <= most
 
 
@@ -96,8 +99,10 @@ def test_two_budgets_are_met_within_the_gap_of_the_least_loss(seed: int) -> None
     )
     outcome = Composer(RANKS, [Budget("f", f, 80), Budget("g", g, 22)]).project_(v)
     sizes = chosen(RANKS, outcome)
-    assert f.value(sizes) <= 80 and g.value(sizes) <= 22
-    assert outcome.loss - outcome.gap <= best * (1 + 1e-9) and best <= outcome.loss * (1 + 1e-9)
+    assert f.value(sizes) <= 80
+    assert g.value(sizes) <= 22
+    assert outcome.loss - outcome.gap <= best * (1 + 1e-9)
+    assert best <= outcome.loss * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("price", [0.0, 1e-3, 0.05, 0.2, 1.0, 1e6])
@@ -108,7 +113,8 @@ def test_a_price_weighs_every_rank_against_what_it_loses(price: float) -> None:
         for e, r in every_rank(RANKS, v)
     ]
     outcome = Composer(RANKS, (), f).project_(v, price)
-    assert outcome.exact and outcome.loss == pytest.approx(min(totals), rel=1e-9)
+    assert outcome.exact
+    assert outcome.loss == pytest.approx(min(totals), rel=1e-9)
 
 
 def test_ranks_stay_between_one_and_where_they_break_even() -> None:
@@ -136,14 +142,15 @@ def test_nothing_but_zeros_is_projected_too() -> None:
         c = made_of("a", form, shape=shape)
         v = {"a": torch.zeros(shape, dtype=torch.float64)}
         outcome = Composer([c], [Budget("b", cost([c]), 10**6)]).project_(v)
-        assert not v["a"].any() and outcome.loss == 0.0
+        assert not v["a"].any()
+        assert outcome.loss == 0.0
 
 
 @pytest.mark.parametrize("most", [40, 60, 90])
 def test_ranks_beside_entries_are_within_the_gap_of_the_least_loss(most: int) -> None:
     own = [made_of("a", LowRank()), made_of("b", Sparse())]
     f, v = cost(own), drawn()
-    energy = torch.cumsum(v["b"].flatten().square().sort().values, 0).flip(0).tolist() + [0.0]
+    energy = [*torch.cumsum(v["b"].flatten().square().sort().values, 0).flip(0).tolist(), 0.0]
     best = min(
         lost + energy[n]
         for r, lost in enumerate(tails(v["a"]))
@@ -152,7 +159,8 @@ def test_ranks_beside_entries_are_within_the_gap_of_the_least_loss(most: int) ->
     )
     outcome = Composer(own, [Budget("b", f, most)]).project_(v)
     assert f.value(chosen(own, outcome)) <= most
-    assert outcome.loss - outcome.gap <= best * (1 + 1e-9) and best <= outcome.loss * (1 + 1e-9)
+    assert outcome.loss - outcome.gap <= best * (1 + 1e-9)
+    assert best <= outcome.loss * (1 + 1e-9)
 
 
 def test_a_train_is_within_its_gap_of_every_train_that_the_budget_allows() -> None:
@@ -167,7 +175,8 @@ def test_a_train_is_within_its_gap_of_every_train_that_the_budget_allows() -> No
                 best = min(best, Composer([fixed]).project_({"a": v["a"].clone()}).loss)
         outcome = Composer([c], [Budget("b", f, most)]).project_({"a": v["a"].clone()})
         found[most] = f.value(chosen([c], outcome))
-        assert found[most] <= most and 0.0 < outcome.gap < outcome.loss
+        assert found[most] <= most
+        assert 0.0 < outcome.gap < outcome.loss
         assert outcome.loss - outcome.gap <= best * (1 + 1e-9)
         assert outcome.loss <= 2.0 * best  # TT-SVD at the family's ranks: within d − 1 of the best
     assert 100 < found[10**6] - CONSTANT <= 144
@@ -213,7 +222,8 @@ def test_a_bound_on_entries_holds_beside_a_budget() -> None:
     outcome = Composer(own, [Budget("b", f, 10**6)]).project_(v := drawn())
     both = torch.cat([drawn()["a"].flatten(), drawn()["b"].flatten()]).abs()
     kept = torch.cat([v["a"].flatten(), v["b"].flatten()])
-    assert int((kept != 0).sum()) == 9 and float(kept[kept != 0].abs().min()) == float(both.sort().values[-9])
+    assert int((kept != 0).sum()) == 9
+    assert float(kept[kept != 0].abs().min()) == float(both.sort().values[-9])
     assert outcome.loss == pytest.approx(float(both.square().sort().values[:-9].sum()))
 
 
