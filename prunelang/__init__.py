@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prunelang.runtime.shrink import shrink
     from prunelang.runtime.shrunk import load_shrunk
     from prunelang.stepping import Stepper
+    from prunelang.sweeping import Sweep, sweep
 
     __version__: str
 
@@ -33,12 +34,14 @@ __all__ = [
     "Solution",
     "SpecError",
     "Stepper",
+    "Sweep",
     "__version__",
     "compile",
     "load_shrunk",
     "register",
     "resume",
     "shrink",
+    "sweep",
     "words",
 ]
 
@@ -52,6 +55,8 @@ _HOME = {
     "load_shrunk": "prunelang.runtime.shrunk",
     "resume": "prunelang.resuming.resume",
     "shrink": "prunelang.runtime.shrink",
+    "Sweep": "prunelang.sweeping",
+    "sweep": "prunelang.sweeping",
 }
 
 

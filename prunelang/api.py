@@ -103,7 +103,7 @@ def _literal(value: ParamValue, param: tree.Param | None) -> str:
     if param is not None and isinstance(param.value, tree.Number) and param.value.unit == "%":
         from decimal import Decimal
 
-        return f"{100 * Decimal(repr(value)):f}%"
+        return f"{(100 * Decimal(repr(value))).normalize():f}%"
     return repr(value)
 
 
@@ -297,8 +297,8 @@ class Program:
         `model` has the names and shapes that the spec was checked with; it may be wrapped by `torch.compile`.
         `optimizer` holds its parameters and steps once a batch; its own rates and decay are used, or with
         ``rates="spec"`` those that the spec states. `loader` has as many batches as an epoch has optimizer steps,
-        unless `steps_per_epoch` says otherwise; without both they are those of the spec's data set. ``evaluate(name, split)``
-        measures `accuracy` and its like on the network as it is, in place of the spec's data set.
+        unless `steps_per_epoch` says otherwise; without both they are those of the spec's data set.
+        ``evaluate(name, split)`` measures `accuracy` and its like on the network as it is, in place of that data set.
 
         Raises `SpecError`: P550 for a program that another loop cannot drive, P551 and P552 for a network and an
         optimizer that do not fit, P553 and P554 for what is missing, and what `run` raises.

@@ -76,8 +76,10 @@ UNBINDABLE: Mapping[type[Step], str] = {
 """Steps that take more than batches and epochs of somebody else's loop."""
 
 
-def refusal(program: Program, code: str, message: str, hint: str | None = None, span: Span = NOWHERE) -> SpecError:
-    return SpecError([Diagnostic(code, "error", message, span, hint=hint)], program.plan.source)
+def refusal(program: Program, code: str, message: str, hint: str | None = None, span: Span | None = None) -> SpecError:
+    """The error, at the network's line unless it is about another."""
+    where = program.plan.model.span if span is None else span
+    return SpecError([Diagnostic(code, "error", message, where, hint=hint)], program.plan.source)
 
 
 def require_bindable(program: Program, graph: Graph) -> None:

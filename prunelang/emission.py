@@ -55,7 +55,8 @@ def emit_program(program: Program, *, seed: int = 0) -> Emitted:
             return None
 
     script = main_of(first.script)
-    names = frozenset(re.findall(r"[^\W\d]\w*", first.script))
+    code = re.sub(r"(?m)(^|  )#.*$", "", first.script)
+    names = frozenset(re.findall(r"[^\W\d]\w*", code))
     return written(program, data, seed, found(params, script, moved, names, totals_of(program)))
 
 

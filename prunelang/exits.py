@@ -34,7 +34,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.INFEASIBLE: "proved infeasible before training",
     Exit.VIOLATED: "a constraint is violated, or cannot be verified",
     Exit.NUMERICAL: "numerical failure: a number that is not finite, or divergence",
-    Exit.RESUME_REFUSED: "resume refused: the spec's meaning changed",
+    Exit.RESUME_REFUSED: "resume refused: another meaning, or no whole checkpoint",
     Exit.FORMATTING: "`fmt --check` found files to format",
     Exit.BUG: "a bug of prunelang",
     Exit.INTERRUPTED: "interrupted, with the last good state saved",

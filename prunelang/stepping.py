@@ -192,7 +192,7 @@ class Stepper:
             missing = expected - self._seen
             if missing > max(1, int(SHORT * expected)):
                 raise refusal(
-                    self.program, "P553", f"an epoch ended after {self._seen} steps; {expected} were expected",
+                    self.program, "P553", f"an epoch ended after {_steps(self._seen)}; {expected} were expected",
                     f"give `steps_per_epoch = {self._seen}`: optimizer steps, not batches",
                 )  # fmt: skip
             if not self._offset:
@@ -332,7 +332,7 @@ class Stepper:
         if self._descent is None:
             raise refusal(self.program, "P555", "the program is over", "call `finish`; loop `while not stepper.done`")
         if self._waiting and not waiting:
-            message = f"an epoch has {self.steps_per_epoch} steps, and this would be one more"
+            message = f"an epoch has {_steps(self.steps_per_epoch)}, and this would be one more"
             raise refusal(self.program, "P553", message, "call `epoch_end()` after each, or give `steps_per_epoch`")
         return self._descent
 
@@ -406,6 +406,10 @@ class Stepper:
         self._next()
         if self._machine.epochs != epochs:  # a loop that counts steps has ended within the pass
             self._offset, self._seen = (self._offset + seen) % self.steps_per_epoch, 0
+
+
+def _steps(count: int) -> str:
+    return f"{count} step" + ("" if count == 1 else "s")
 
 
 def _flushed() -> bool:

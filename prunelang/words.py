@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from prunelang.building.expressions import Expression, Value, call, each, name, quoted, total, values
+from prunelang.building.expressions import Expression, Value, braces, call, each, name, quoted, total
 from prunelang.dsl.diagnostics import did_you_mean
 from prunelang.dsl.names import CLOCKS, SPLITS
 
-__all__ = ["auto", "base", "call", "each", "epoch", "k", "name", "p", "pi", "quoted", "step", "total", "values"]
+__all__ = ["auto", "base", "braces", "call", "each", "epoch", "k", "name", "p", "pi", "quoted", "step", "total"]
 
 
 class Word(Protocol):

@@ -7,7 +7,7 @@ that a machine with the same state and the same frames ahead goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from prunelang.runtime.machine import Frame, Machine
 Execute = Callable[[Step, Machine], None]
 
 
-def drive(m: Machine, execute: Execute) -> Iterator[Descent]:
+def drive(m: Machine, execute: Execute) -> Generator[Descent, None, None]:
     """The whole program: from its head, or from where the frames ahead say."""
     yield from sequence(m.graph.program, m, execute)
 

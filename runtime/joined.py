@@ -125,16 +125,18 @@ class Joined(torch.optim.Optimizer):
         """Options and moments in the order of the groups."""
         return {
             "groups": [{k: v for k, v in g.items() if k != "params"} for g in self.param_groups],
-            "moments": [[dict(self.state.get(p, {})) for p in g["params"]] for g in self.param_groups],
+            "moments": [[_copied(self.state.get(p, {})) for p in g["params"]] for g in self.param_groups],
         }
 
     def put(self, saved: Mapping[str, Any]) -> None:
         for group, options, moments in zip(self.param_groups, saved["groups"], saved["moments"], strict=True):
             group.update(options)
             for p, found in zip(group["params"], moments, strict=True):
-                self.state[p] = {
-                    k: v.to(p.device) if k != "step" and isinstance(v, Tensor) else v for k, v in found.items()
-                }
+                self.state[p] = _copied(found)
+
+
+def _copied(moments: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.clone() if isinstance(v, Tensor) else v for k, v in moments.items()}
 
 
 def _fitting(options: Mapping[str, Any], group: Group) -> Group:

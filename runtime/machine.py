@@ -213,7 +213,7 @@ class Machine:
     def boundary(self, stage: bool = False, **kept: Any) -> None:
         """A place where the program can be left and taken up again: `kept` is what the loop under way needs for it.
 
-        Raises `Interrupted` there if it was asked to stop; not at the end of the last stage, where nothing is left to do.
+        Raises `Interrupted` there if it was asked to stop; not at the end of the last stage: nothing is left to do.
         """
         self.frames[-1].kept = kept
         stopping = self.stop()

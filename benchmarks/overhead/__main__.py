@@ -79,6 +79,23 @@ def compiled(session: Session) -> Callable[[int], None]:
     return epoch
 
 
+def bound(session: Session, program: prunelang.Program) -> Callable[[int], None]:
+    """An outer iteration of `lc` through `bind`: the bare fused loop with a stepper in the place of its optimizer."""
+    net, feed = session.model, session.feed
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, fused=True)
+    stepper = program.bind(net, optimizer, steps_per_epoch=len(feed), evaluate=lambda name, split: 0.0)
+    torch.set_flush_denormal(False)  # the mode is the thread's, and the other loops go without it
+
+    def epoch(index: int) -> None:
+        total = torch.zeros((), device=next(net.parameters()).device)
+        for x, y in feed.epoch(index):
+            total += stepper.step(lambda: F.cross_entropy(net(x), y))  # noqa: B023  # called where it stands
+        stepper.epoch_end()
+        total.item()
+
+    return epoch
+
+
 def measure(model: str, samples: int, rounds: int, device: str, folder: Path) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(samples, 784, generator=generator)
@@ -86,9 +103,11 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
     path = folder / f"{samples}.safetensors"
     save_file({"x_train": x, "y_train": y, "x_test": x[:256].clone(), "y_test": y[:256].clone()}, str(path))
 
+    def program(solver: str) -> prunelang.Program:
+        return prunelang.compile(SPEC.format(model=model, data=path, solver=solver))
+
     def session(solver: str) -> Session:
-        program = prunelang.compile(SPEC.format(model=model, data=path, solver=solver))
-        return Session(program.plan, folder, RunOptions(folder, device=device))
+        return Session(program(solver).plan, folder, RunOptions(folder, device=device))
 
     loops = {
         "bare": bare(session("lc(steps = 1)"), fused=False),
@@ -96,6 +115,7 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
         "lc": compiled(session("lc(steps = 1)")),
         "ista": compiled(session("ista()")),
         "gda": compiled(session("gda()")),
+        "bind": bound(session("lc(steps = 1)"), program(f"lc(steps = {rounds + 1}, μ = 1e-4)")),
     }
     times: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(rounds + 1):

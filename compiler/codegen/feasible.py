@@ -128,8 +128,8 @@ def _constructor(bound: Bound, part: Part, p: Program) -> Group:
     """The bound as source. Only what differs from the defaults is said."""
     kind = p.inliner.use(BOUNDS, type(bound).__name__)
     if isinstance(bound, CountBound) and bound.measured:
-        made = Group(f"{kind}(", (quoted(bound.name), layout(bound.coefficients)))
-        return Group(f"{p.inliner.use('prunelang.runtime.surrogates', 'resolved')}(", (made, p.name(bound.measured)))
+        stated = Group(f"{kind}(", (quoted(bound.name), layout(bound.coefficients)))
+        return Group(f"{p.inliner.use('prunelang.runtime.surrogates', 'resolved')}(", (stated, p.name(bound.measured)))
     if isinstance(bound, CountBound):
         trained = reduced(bound, part)
         fixed = " + ".join([str(bound.constant), *frozen_cost(bound, part, p)])

@@ -163,7 +163,9 @@ def _traced(
                 continue
             start, end, _ = numbers[0]
             where = _where(lines[i], start)
-            text = variable if where == "comment" else _formula(shown, values, variable, totals)
+            text = _formula(shown, values, variable, totals)
+            if where == "comment":
+                text = "…" if text is None else variable
             if text is None or where == "string":
                 return None
             edits.append(_Edit(i, start, end, f"{{{text}}}" if where == "text" else text))

@@ -8,8 +8,8 @@ SELECTION = (
     Code(
         "P450",
         "a condition that no script can test",
-        "`emit` was asked for a spec whose search, or whose budget of spikes, is decided by a function that a script knows no "
-        "values of for single samples: `distill`, or a loss of your own.",
+        "`emit` was asked for a spec whose search, or whose budget of spikes, is decided by a function that a script "
+        "knows no values of for single samples: `distill`, or a loss of your own.",
         "A script tests accuracy, error, cross_entropy, nll, mse, synops and spikes, as the run does.",
         "`prune run` it, or bound one of those.",
     ),

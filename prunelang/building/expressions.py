@@ -188,7 +188,7 @@ def quoted(text: str) -> Expression:
     return Expression(tree.Text(text))
 
 
-def values(*members: Value) -> Expression:
+def braces(*members: Value) -> Expression:
     """``{-1, 0, 1}``."""
     return Expression(tree.Braces(tuple(map(node_of, members))))
 

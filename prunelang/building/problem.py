@@ -95,8 +95,8 @@ class Problem:
 
     def param(self, identifier: str, value: Value, low: Value | None = None, high: Value | None = None) -> Expression:
         """A number that `compile(params=…)` and ``--set`` may override, perhaps between two others."""
-        ends = (None if x is None else node_of(x) for x in (low, high))
-        self._statements.append(tree.Param(canonical(identifier), node_of(value), *ends))
+        least, most = (None if x is None else node_of(x) for x in (low, high))
+        self._statements.append(tree.Param(canonical(identifier), node_of(value), least, most))
         return name(identifier)
 
     # ── the problem ──
@@ -125,7 +125,7 @@ class Problem:
         if isinstance(condition, str):
             condition = _condition(condition)
         if not isinstance(condition, Condition):
-            raise TypeError(f"a constraint is a condition such as `norm0(net.weights) <= 0.05`, not {condition!r}")
+            raise TypeError(f"a constraint is a condition such as `norm0(net.weights) <= 100`, not {condition!r}")
         made = tree.Constraint(label, condition.foralls, condition.body)
         block = next((s for s in self._statements if isinstance(s, tree.SubjectTo)), None)
         if block is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.graph import listing, to_json
 from prunelang.resuming.every import Every
-from prunelang.resuming.record import HISTORY, Record, Status
+from prunelang.resuming.record import HISTORY, RUN, Record, Status
 from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC
 from prunelang.runtime.checkpoints import folder
 from prunelang.runtime.checkpoints.folder import Checkpoint
@@ -96,24 +96,27 @@ class Journal:
 
         Errors: `FileProblem` P522 where that does not fit.
         """
-        plan, graph = self.session.plan, self.session.graph
+        record = None if self.record is None else replace(self.record, status="running")
         if self.checkpoint is None:
+            (self.out / RUN).unlink(missing_ok=True)  # until all of it is there, there is no run to resume
             folder.clear(self.out)
-            self.history.open()
         else:
             restore(machine, self.checkpoint.state["machine"], self.checkpoint.tensors)
             self.epochs = machine.epochs
-            kept = self.checkpoint.state["journal"]
-            self.history.open(kept["bytes"], kept["seconds"])
+            assert record is not None
+            record.write(self.out)
         for stale in STALE:
             (self.out / stale).unlink(missing_ok=True)
+        kept = {"bytes": 0, "seconds": 0.0} if self.checkpoint is None else self.checkpoint.state["journal"]
+        self.history.open(kept["bytes"], kept["seconds"])
+        plan, graph = self.session.plan, self.session.graph
         write_text(Path("graph.txt"), listing(graph), root=self.out)
         write_text(Path("graph.json"), json.dumps(to_json(graph), ensure_ascii=False, indent=1), root=self.out)
-        if self.record is None:
+        if record is None:
             return
         write_text(Path(SPEC), plan.source.text, root=self.out)
         write_text(Path(SHAPES), plan.table.dumps(), root=self.out)
-        replace(self.record, status="running").write(self.out)
+        record.write(self.out)
         if self.every is not None:
             machine.checkpoint = self.boundary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def planned(
     open_ = {c: candidate for c, candidate in candidates.items() if c not in known}
     if not replaced:
         _require_same(open_)
-    tasks, pretrainings = _sharing(open_, out)
+    tasks, pretrainings = _sharing(open_, {c for c, b in before.items() if b is None}, out)
     paths = {c: None if b is None else candidates[b].task.out for c, b in before.items()}
     return Planned(known, tasks, paths, pretrainings, next(p.plan for p in own.values() if isinstance(p, Program)))
 
@@ -178,14 +178,17 @@ def _require_same(candidates: Mapping[Cell, Candidate]) -> None:
             raise ResumeRefused("P562", f"{message}: {cell.name}", hint)
 
 
-def _sharing(candidates: Mapping[Cell, Candidate], out: Path) -> tuple[dict[Cell, Task], tuple[Pretraining, ...]]:
-    """The tasks, and what is to be trained before: a network that two of them share, or that is there already."""
-    wanted = Counter(c.shares for c in candidates.values() if c.shares is not None)
+def _sharing(
+    candidates: Mapping[Cell, Candidate], heads: Set[Cell], out: Path
+) -> tuple[dict[Cell, Task], tuple[Pretraining, ...]]:
+    """The tasks, and what is to be trained before: a network that two of them share, or that is there already.
+    Those that are no `heads` of a chain start from another run."""
+    wanted = Counter(c.shares for cell, c in candidates.items() if c.shares is not None and cell in heads)
     tasks: dict[Cell, Task] = {}
     pretrainings: dict[str, Pretraining] = {}
     for cell, candidate in candidates.items():
         task, shares = candidate.task, candidate.shares
-        if shares is not None:
+        if shares is not None and cell in heads:
             folder = out / PRETRAINED / shares[:16]
             there = pretrained.is_there(folder, shares)
             if there or wanted[shares] > 1:

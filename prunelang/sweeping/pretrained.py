@@ -83,6 +83,7 @@ def enter(session: Session, machine: Machine, folder: Path) -> None:
     from safetensors.torch import load
 
     from prunelang.runtime.machine import Frame
+    from prunelang.runtime.thresholds import history
 
     state, content = _state(folder), read(folder / TENSORS)
     if digest(content) != state["tensors_hash"]:
@@ -100,8 +101,8 @@ def enter(session: Session, machine: Machine, folder: Path) -> None:
         torch.cuda.set_rng_state(found[DEVICE], session.options.device)
     machine.ahead = [Frame(at=_leading(machine.graph.program))]
     machine.keep_good()
-    for event in state["history"]:
-        machine.observe(event)
+    for event in state["history"]:  # levels are those of this solver's graph, all 0 before it
+        machine.observe({**event, "levels": history(machine)} if "levels" in event else event)
 
 
 def start_from(machine: Machine, weights: Path) -> None:

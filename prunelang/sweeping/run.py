@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -205,9 +206,10 @@ def _elsewhere(work: Planned, jobs: int, code: tuple[str, ...], stop: Callable[[
     with single_threaded(), pool:
         waiting = work.chains()
         there: dict[Path, bool] = {}
-        pretrainings: dict[Future[Any], Path] = {
-            pool.submit(worker.pretrain_in_worker, item): item.folder for item in work.pretrainings
-        }
+        with undisturbed():
+            pretrainings: dict[Future[Any], Path] = {
+                pool.submit(worker.pretrain_in_worker, item): item.folder for item in work.pretrainings
+            }
         trained = {item.folder for item in work.pretrainings}
         runs: dict[Future[Any], tuple[worker.Task, ...]] = {}
         try:
@@ -216,7 +218,8 @@ def _elsewhere(work: Planned, jobs: int, code: tuple[str, ...], stop: Callable[[
                     if all(t.pretrained not in trained or t.pretrained in there for t in chain):
                         waiting.remove(chain)
                         tasks = tuple(_starting(task, there) for task in chain)
-                        runs[pool.submit(worker.perform_chain, tasks, _before(work, chain))] = chain
+                        with undisturbed():
+                            runs[pool.submit(worker.perform_chain, tasks, _before(work, chain))] = chain
                 if stop():
                     asked.set()
                 for future in wait({*runs, *pretrainings}, POLL, FIRST_COMPLETED).done:
@@ -232,6 +235,16 @@ def _elsewhere(work: Planned, jobs: int, code: tuple[str, ...], stop: Callable[[
             asked.set()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Processes started meanwhile never see SIGINT and SIGTERM, not even while they import; we see them afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

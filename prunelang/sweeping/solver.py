@@ -62,8 +62,9 @@ def solver_call(text: str, source: Source) -> Call:
         raise SpecError([Diagnostic("P561", "error", said, NOWHERE, notes=(note,), hint=near)], source)
     written = text if "(" in text else f"{text}()"
     read = parse(f"language 1\nsolve {written}\n", "--solvers")
-    solve = next((s for s in read.statements if isinstance(s, Solve)), None)
-    if solve is None or not isinstance(solve.solver, Call):
+    solve = read.statements[-1]
+    alone = isinstance(solve, Solve) and solve.optimizer is solve.duration is solve.until is None
+    if len(read.statements) != 2 or not isinstance(solve, Solve) or not alone or not isinstance(solve.solver, Call):
         message = f"`{text}` is no call of a solver"
         raise SpecError([Diagnostic("P561", "error", message, NOWHERE, hint="write lc, or lc(steps = 10)")], source)
     return solve.solver

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,10 +86,10 @@ def perform(task: Task, stop: Callable[[], bool], larger: Path | None = None) ->
     )
 
     def prepare(session: Session, machine: Machine) -> None:
-        if task.pretrained is not None:
-            pretrained.enter(session, machine, task.pretrained)
         if larger is not None:
             pretrained.start_from(machine, larger)
+        elif task.pretrained is not None:
+            pretrained.enter(session, machine, task.pretrained)
 
     try:
         with one_thread():
@@ -188,12 +187,10 @@ _stop: Any = None
 
 
 def begin(stop: Any, code: tuple[str, ...]) -> None:
-    """A worker process: it ends when the sweep says so, and not on Ctrl-C, which the sweep hears too."""
+    """A worker process: it ends when the sweep says so, and not on signals, which the sweep hears too."""
     global _stop  # noqa: PLW0603  # of this process, set once before its first task
     from prunelang.console import load_code
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _stop = stop
     load_code(code)
 

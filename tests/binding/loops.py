@@ -25,7 +25,7 @@ STAGE = re.compile(r"(pretrain|finetune)( minimizing \S+)? with \w+\((lr = )?([^
 
 def of_one_optimizer(text: str) -> str:
     """The same spec with one algorithm in all stages: somebody else's loop has one optimizer."""
-    program = compile(text + "\n")
+    program = compile(text + "\n", dtype="float64")
     words = [s.optimizer.word for s in training(program)]
     if len(set(words)) < 2:
         return text

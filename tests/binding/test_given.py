@@ -86,13 +86,12 @@ def test_evaluate_measures(tmp_path: Path) -> None:
         x, y = samples()
         with torch.no_grad():
             out = net(x)
-        return (
-            float(F.cross_entropy(out, y)) if name == "cross_entropy" else float((out.argmax(1) == y).double().mean())
-        )
+        return float(F.cross_entropy(out, y) if name == "cross_entropy" else (out.argmax(1) == y).double().mean())
 
     text = spec(until=" until saturated(window = 2 epochs)", report="accuracy(net)")
     solution = trained(net, text, tmp_path, loader=loader(), evaluate=evaluate)
     assert ("cross_entropy", "validation") in asked
+    net.eval()
     assert solution.reported("accuracy(net)") == evaluate("accuracy", "test")
 
 

@@ -1,4 +1,4 @@
-"""What cannot be bound, and steps that are not where they should be: each with its code, and the text that users see."""
+"""What cannot be bound, and steps that are not where they should be: each with its code and its text."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _loss(stepper: Stepper) -> torch.Tensor:
 
 CASES: dict[str, Callable[[], object]] = {
     "P550_search": lambda: bound(SEARCH),
-    "P550_bcd": lambda: bound(HEAD + '    r: net["fc1"].weights ∈ low_rank(4)\nsolve bcd(steps = 2)\n'),
+    "P550_bcd": lambda: bound(HEAD.replace("cross_entropy", "mse") + SMALL + "solve bcd(steps = 2)\n"),
     "P551_missing": lambda: bound(net=nn.Linear(64, 10)),
     "P551_shape": lambda: bound(net=network(prunelang.compile((HEAD + SMALL + LC).replace("12", "14")))),
     "P551_type": lambda: bound(net=small().double()),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import prunelang
 from prunelang import Problem, words
-from prunelang.building.expressions import Condition, Expression, call, each, name, node_of, quoted, total, values
+from prunelang.building.expressions import Condition, Expression, braces, call, each, name, node_of, quoted, total
 from prunelang.compiler.functions import FUNCTIONS, SETS, TESTS
 from prunelang.compiler.optimizers import OPTIMIZERS
 from prunelang.compiler.pruners.base import pruners
@@ -51,7 +51,7 @@ def built(node: tree.Expr) -> Expression:
             chosen = tuple(p.value if isinstance(p, tree.Text) else built(p) for p in patterns)
             return built(value)[chosen]
         case tree.Braces(items=items):
-            return values(*map(built, items))
+            return braces(*map(built, items))
         case tree.Norm(order=order, value=value):
             return call(f"norm{order}", built(value))
         case tree.Negate(value=value):
@@ -71,9 +71,8 @@ def built(node: tree.Expr) -> Expression:
 
 def _own(attribute: str) -> bool:
     """Names that expressions have methods under, or that Python keeps."""
-    return (
-        attribute.startswith("__") or attribute.endswith("_") or hasattr(Expression, attribute) or attribute == "node"
-    )
+    kept = attribute.startswith("__") or attribute.endswith("_")
+    return kept or attribute == "node" or hasattr(Expression, attribute)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,7 +82,7 @@ def test_every_expression_can_be_built(node: tree.Expr) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(specs, st.sampled_from(["unicode", "ascii"]))
+@given(specs(), st.sampled_from(["unicode", "ascii"]))
 def test_a_text_comes_back(spec: tree.Spec, style: Any) -> None:
     text = format_spec(spec, style=style)
     problem = Problem.from_prune(text)
@@ -104,9 +103,9 @@ def problem() -> Problem:
     p.minimize(words.cross_entropy(net) + 1e-4 * words.norm2(net["fc2"].biases) ** 2)
     p.subject_to("sparsity", words.norm0(net["fc1"].weights) <= budget)
     p.subject_to("codes", net["fc2"].weights.in_(words.codebook(4)))
-    p.subject_to(each(net.layers, lambda l: words.norm0(l.weights) <= "90%"))
+    p.subject_to(each(net.layers, lambda layer: words.norm0(layer.weights) <= "90%"))
     p.subject_to(words.bytes_(net).between("100 B", "20 KB"))
-    p.subject_to(total(net.layers, lambda l: words.norm0(l.weights)) >= 3)
+    p.subject_to(total(net.layers, lambda layer: words.norm0(layer.weights)) >= 3)
     p.pretrain(words.sgd(lr=0.1), epochs=3, minimizing=words.mse(net))
     p.solve(words.lc(steps=10), words.sgd(lr=0.1 * 0.98**words.k, momentum=0.9), epochs=1)
     p.prune(words.tamade(δ="1%"))
@@ -125,14 +124,14 @@ minimize   cross_entropy(net) + 1e-4 * ‖net["fc2"].biases‖₂²
 subject to
     sparsity: ‖net["fc1"].weights‖₀ ≤ κ
     codes:    net["fc2"].weights ∈ codebook(4)
-    ∀ l ∈ net.layers: ‖l.weights‖₀ ≤ 90%
+    ∀ layer ∈ net.layers: ‖layer.weights‖₀ ≤ 90%
     100 B ≤ bytes(net) ≤ 20 KB
-    Σ_{l ∈ net.layers} ‖l.weights‖₀ ≥ 3
+    Σ_{layer ∈ net.layers} ‖layer.weights‖₀ ≥ 3
 
 pretrain minimizing mse(net) with sgd(lr = 0.1) for 3 epochs
 solve    lc(steps = 10) with sgd(lr = 0.1 * 0.98^k, momentum = 0.9) for 1 epochs
 prune    tamade(δ = 1%)
-finetune with adam(lr = ramp(0.01, 1e-3, 0, 0.5)) for 40 steps
+finetune with adam(lr = ramp(0.01, 0.001, 0, 0.5)) for 40 steps
 finetune for 20 epochs until saturated(window = 5 epochs, on = train)
 
 report accuracy(net), bytes(net, format = csr), "stored": ‖net.weights‖₀
@@ -160,14 +159,10 @@ def test_what_a_file_is_checked_for() -> None:
 def test_a_problem_is_run_and_bound_as_a_file_is() -> None:
     p = Problem("mlp([64, 12, 10])", "digits(batch = 256)")
     p.minimize(words.cross_entropy(p.net))
-    p.subject_to("small", words.norm0(p.net.weights) <= p.param("c", 0.2))
+    p.subject_to("small", words.norm0(p.net.weights) <= p.param("c", "20%"))
     p.solve(words.lc(steps=2), words.sgd(lr=0.1), epochs=1)
     program = p.compile(params={"c": "10%"})
     assert program.problem == prunelang.compile(p.to_prune(), params={"c": "10%"}).problem
-    assert (
-        program.listing().splitlines()[1:]
-        == prunelang.compile(p.to_prune(), params={"c": "10%"}).listing().splitlines()[1:]
-    )
 
 
 def test_words_are_those_of_the_registries() -> None:

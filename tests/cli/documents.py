@@ -203,6 +203,7 @@ class Certificate(Document):
     weights_hash: str
     support_hash: str | None
     factors_hash: str | None = None  # left out where there are none
+    resumed: int = 0  # left out where the bits are those of a run that never stopped
     seed: int
     mode: Literal["deterministic", "nondeterministic"]
     versions: dict[str, str]

@@ -65,7 +65,7 @@ def test_the_run_directory(done: Done) -> None:
     names = {p.name for p in done.run.iterdir()}
     assert names == {
         *("weights.safetensors", "certificate.json", "history.jsonl", "spec.prune"),
-        *("graph.txt", "graph.json", "shapes.json", "report.md"),
+        *("graph.txt", "graph.json", "shapes.json", "report.md", "run.json"),
     }
     weights = load_file(done.run / "weights.safetensors")
     kernels = [weights["fc1.weight"], weights["fc2.weight"]]

@@ -11,6 +11,8 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Prune
 
 
@@ -20,6 +22,8 @@ def finished(folder: Path) -> dict[Path, int]:
     return {run: (run / "weights.safetensors").stat().st_mtime_ns for run in done}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_interrupted_and_started_again_it_recomputes_nothing(prune: Prune) -> None:
     """SIGINT while runs are under way: the exit code is 130, finished runs stay, and the rest is run."""
     words = ("sweep", "tiny.prune", "--set", "κ=12%,10%,8%", "--solvers", "lc,spec", "--out", "s", "--no-plot")
@@ -34,7 +38,7 @@ def test_interrupted_and_started_again_it_recomputes_nothing(prune: Prune) -> No
                 break
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-        _, errors = process.communicate(timeout=240)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 130, errors.decode()
     before = finished(out)
     assert 1 <= len(before) < 6

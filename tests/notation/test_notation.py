@@ -42,7 +42,7 @@ def test_golden(name: str, golden: Callable[[Path, str], None], monkeypatch: pyt
 
 
 def require_balanced(text: str) -> None:
-    r"""Braces, \left and \\right, environments and math shifts close in the order in which they opened."""
+    r"""Braces, \left and \right, environments and math shifts close in the order in which they opened."""
     stack: list[str] = []
     pairs = {"}": "{", r"\right": r"\left", "end": "begin"}
     body = re.sub(r"(?m)^%.*$", "", text)

@@ -1,4 +1,4 @@
-"""A tiny spec for every solver, and for what makes its own state: factors, searches, splittings, best states, pruners."""
+"""A tiny spec for every solver, and for what has state of its own: factors, searches, splittings, early stopping."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ PROBLEMS: dict[str, str] = {
     "bcd": BCD,
     "lc of sums": spec("lc(steps = 2)", 1, "net.weights ∈ codebook(2) + sparse(1%)"),
     "lc of ranks": spec("lc(steps = 2)", 1, 'net["fc1"].weights ∈ low_rank(2)\n net["fc2"].weights ∈ codebook(3)'),
-    "until": spec("lc(steps = 2)", 1, net=DROPPING).replace("for 2 epochs", "for 5 epochs until saturated(window = 2 epochs)"),
+    "until": spec("lc(steps = 2)", 1, net=DROPPING).replace(
+        "for 2 epochs", "for 5 epochs until saturated(window = 2 epochs)"
+    ),
     "prune": spec("gda()", end="prune reachability()\n"),
     "search lc": minimal("lc(steps = 2, probes = 3)", 1),
     "search ista": minimal("ista(probes = 3)", 2),

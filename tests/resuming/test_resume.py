@@ -177,7 +177,9 @@ def test_a_foreign_checkpoint_is_refused(out: Path, fact: str, what: str) -> Non
 def test_another_torch_is_refused_unless_accepted(out: Path) -> None:
     found = folder.read(out, folder.numbers(out)[-1])
     folder.clear(out)
-    folder.write(out, found.state, found.tensors, {**found.facts, "versions": {**found.facts["versions"], "torch": "1"}})
+    folder.write(
+        out, found.state, found.tensors, {**found.facts, "versions": {**found.facts["versions"], "torch": "1"}}
+    )
     with pytest.raises(ResumeRefused, match="torch 1, this is") as error:
         resume(out, warn=lambda message: None)
     assert error.value.code == "P524"

@@ -20,11 +20,12 @@ from tests.compiler.test_codegen import require_tidy
 from tests.runtime.test_emitted import bits, executed
 
 SPEC = """\
-model net = mlp([64, 12, 10])
+model net = mlp([64, width, 10])
 data digits(batch = 128)
 param κ = 20%
 param α = 1e-3
 param units = 2
+param width = 12
 param rate = 0.1
 minimize cross_entropy(net) + 2 * α * ‖net["fc2"].weights‖₁
 subject to
@@ -80,11 +81,12 @@ def folder(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_params_are_options(folder: Path) -> None:
     script = (folder / "train.py").read_text()
     said = outside(RUN, folder, "--help")
-    for flag in ("--κ", "--kappa", "--α", "--alpha", "--rate", "--seed", "--device", "--data", "--out"):
+    for flag in ("--κ", "--kappa", "--α", "--alpha", "--rate", "--units", "--seed", "--device", "--data", "--out"):
         assert flag in said
     assert "int(κ * 768)" in script
-    assert "--units" not in said, "how often the outer loop runs is no number that scales"
-    assert "# Params of the spec are options: --κ, --α, --rate. Every other value (units among them)" in script
+    assert "for k in range(int(units)):" in script
+    assert "--width" not in said, "it makes another network"
+    assert "# Params of the spec are options: --κ, --α, --units, --rate. Every other value (width among them)" in script
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import assert_type
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,8 @@ from prunelang.words import accuracy, codebook, cross_entropy, each, k, lc, norm
 def problem() -> Problem:
     p = Problem("mlp([64, 32, 10])", "digits(batch = 64)")
     p.minimize(cross_entropy(p.net) + 1e-4 * norm0(p.net["fc1"].weights))
-    p.subject_to("sparsity", norm0(p.net.weights) <= 0.05)
-    p.subject_to(each(p.net.layers, lambda l: l.weights.in_(codebook(4))))
+    p.subject_to("sparsity", norm0(p.net.weights) <= "5%")
+    p.subject_to(each(p.net.layers, lambda layer: layer.weights.in_(codebook(4))))
     p.solve(lc(steps=30), sgd(lr=0.1 * 0.98**k), epochs=2)
     p.report(accuracy(p.net))
     return p
@@ -28,19 +29,19 @@ def train(program: Program, net: nn.Module, batches: list[tuple[Tensor, Tensor]]
     for epoch in stepper.epochs():
         for x, y in batches:
             loss = stepper.step(lambda: nn.functional.cross_entropy(net(x), y))
-            reveal_type(loss)
+            assert_type(loss, Tensor | None)
         stepper.epoch_end()
-        reveal_type(epoch)
+        assert_type(epoch, int)
     return stepper.finish(out)
 
 
 def main() -> None:
     try:
         program = problem().compile(params={"κ": "5%"})
-        reveal_type(program.bind)
+        assert_type(program, Program)
         solution = program.run("runs/x", seed=1)
     except SpecError as error:
-        reveal_type(error.diagnostics)
+        assert_type(error.diagnostics[0].code, str)
         return
-    reveal_type(solution.reported("accuracy(net)"))
-    reveal_type(prunelang.compile("x.prune").to_json())
+    assert_type(solution.reported("accuracy(net)"), float)
+    assert_type(prunelang.compile("x.prune").to_python(), str)
