@@ -17,11 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bcd import page as bcd
+from benchmarks.factors import page as factors
 from benchmarks.markdown import spread_text as _spread
 from benchmarks.markdown import table as _table
 from benchmarks.minimax import page as minimax
 from benchmarks.one_default import page as one_default
 from benchmarks.spiking import page as spiking
+from benchmarks.train_layers import page as train_layers
 from prunelang.dsl.numbers import grouped
 
 HERE = Path(__file__).parent
@@ -43,6 +46,7 @@ METHODS = {
     "one-shot + finetune": "one-shot, fine-tuned",
 }
 NETWORKS = {"lenet_300_100": "LeNet-300-100", "lenet_5": "LeNet-5"}
+OVERHEADS = ("lc", "ista", "gda")
 OVERS = ("over_bare", "over_bare_fused")
 STUDIED = {
     "drr α=0.0001": "`drr`, α = 1e-4",
@@ -260,10 +264,10 @@ def lc_toolkit(result: Json) -> str:
 def overhead(result: Json) -> str:
     """Time of compiled epochs over that of a bare loop."""
     rows = [
-        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in ("lc", "ista") for over in OVERS)]
+        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in OVERHEADS for over in OVERS)]
         for name, r in result["networks"].items()
     ]
-    head = ["network", "bare step", "`lc`", "`lc`, over fused", "`ista`", "`ista`, over fused"]
+    head = ["network", "bare step", *(f"`{loop}`{over}" for loop in OVERHEADS for over in ("", ", over fused"))]
     return (
         "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch "
         f"256, {_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the "
@@ -310,6 +314,17 @@ def gpu(result: Json) -> str:
 WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
     "lenet300": (lenet300, "The comparison on MNIST has no result in this checkout", "--root MNIST_FOLDER"),
     "lc_toolkit": (lc_toolkit, "The LC toolkit's setting has no result in this checkout", "--root MNIST_FOLDER"),
+    "factors": (
+        factors.section,
+        "The compressions of the LC toolkit's table have no result in this checkout",
+        "--root MNIST_FOLDER",
+    ),
+    "bcd": (
+        bcd.section,
+        "Block coordinate descent has no result in this checkout",
+        "--decrease --compare --sensitivity --root MNIST_FOLDER",
+    ),
+    "train_layers": (train_layers.section, "The time of factored layers has no result in this checkout", ""),
     "l0_methods": (l0_methods, "The relaxations have no result in this checkout", "--root MNIST_FOLDER"),
     "minimax": (minimax.section, "Minimax under budgets has no result in this checkout", "--root MNIST_FOLDER"),
     "one_default": (

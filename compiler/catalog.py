@@ -166,6 +166,20 @@ def _image_in_two_stages(values: Mapping[str, Value]) -> ArgumentError | None:
     return None
 
 
+def _image_to_convolve(values: Mapping[str, Value]) -> ArgumentError | None:
+    inputs, channels = _image(values), values["channels"]
+    assert isinstance(channels, tuple)
+    least = 2 ** (len(channels) + 1) - 1
+    if len(inputs) != 3:
+        return ArgumentError("inputs", f"`inputs` is channels, height and width, not {len(inputs)} numbers")
+    if min(inputs[1:]) >= least:
+        return None
+    what = "a convolution" if len(channels) == 1 else f"{len(channels)} convolutions"
+    return ArgumentError(
+        "inputs", f"{what} of stride 2 need {least} × {least} pixels or more, not {inputs[1]} × {inputs[2]}"
+    )
+
+
 def _six_n_plus_two(values: Mapping[str, Value]) -> ArgumentError | None:
     depth = _whole(values, "depth")
     if depth % 6 == 2:
@@ -204,6 +218,21 @@ _ZOO: Final = (
         Signature("lenet_5", (_classes(10),), "LeNet-5 as in Caffe, 20-50-500: conv1, conv2, fc1, fc2."),
         lambda v: (1, 28, 28),
         RUNTIME / "zoo/lenet.py",
+    ),
+    ModelFacts(
+        Signature(
+            "strided_cnn",
+            (
+                Parameter("channels", "ints", (32,), "of each convolution", low=1, length=1),
+                Parameter("hidden", "ints", (1024, 1024), "widths of the linear layers but the last", low=1, length=1),
+                Parameter("inputs", "ints", (1, 28, 28), "channels, height and width of an image", low=1, length=3),
+                _classes(10),
+            ),
+            "Convolutions 3 × 3 of stride 2 and linear layers, ReLU between: conv1, …, fc1, fc2, ….",
+            _image_to_convolve,
+        ),
+        _image,
+        RUNTIME / "zoo/strided.py",
     ),
     ModelFacts(
         Signature("resnet20", (_classes(10),), "ResNet-20 for 32 × 32 images."),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from prunelang.compiler.checking import declarations, finalise, stages
+from prunelang.compiler.checking import declarations, factors, finalise, stages
 from prunelang.compiler.checking.bounds import Ends
 from prunelang.compiler.checking.constraints import Labels, constraints
 from prunelang.compiler.checking.expressions import evaluate
@@ -81,7 +81,7 @@ class _Check:
         labels = Labels()
         problem = self.problem(labels, ends)
         staged = self.stages(problem, solving)
-        items = self.report(labels)
+        items = self.report(labels, problem)
         self.advice(problem, staged)
         if (
             model is None
@@ -262,12 +262,12 @@ class _Check:
         done = tuple(s for s in found if s is not None)
         return done if len(done) == len(nodes) else None
 
-    def report(self, labels: Labels) -> list[ReportPlan]:
+    def report(self, labels: Labels, problem: Problem | None) -> list[ReportPlan]:
         items: list[ReportPlan] = []
         for i, node in self.each(tree.Report):
             self.world.scope.at = i
             items += report(self.world, node, labels)
-        return items
+        return items if problem is None else factors.reported(self.world, items, problem)
 
     def splits(
         self, data: DataPlan, problem: Problem, staged: tuple[StagePlan, ...], items: list[ReportPlan]

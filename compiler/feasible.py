@@ -6,12 +6,12 @@ is refused here, with the reason.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from fractions import Fraction
 from typing import Any
 
 from prunelang.compiler.channels import pinned_groups, polynomial, trained
+from prunelang.compiler.composed import composed_parts
+from prunelang.compiler.compositions import Clash
 from prunelang.compiler.description import is_coded
 from prunelang.compiler.graph import Feasible, Part
 from prunelang.compiler.joint import (
@@ -28,13 +28,13 @@ from prunelang.compiler.joint import (
     exactness,
     to_json,
 )
-from prunelang.compiler.measured import is_surrogate
 from prunelang.compiler.problem import (
     Blocks,
     Choice,
     Constraint,
     Count,
     Entries,
+    FactorCost,
     GroupCount,
     Interval,
     Kept,
@@ -45,7 +45,7 @@ from prunelang.compiler.problem import (
     tensors_of,
 )
 from prunelang.compiler.shapes import Channels, ShapeTable
-from prunelang.dsl.numbers import grouped
+from prunelang.compiler.wording import shown
 
 
 class NoProjection(Exception):
@@ -60,8 +60,16 @@ class NoProjection(Exception):
 def feasible_set(problem: Problem, table: ShapeTable) -> Feasible:
     """The parts, in the order of their first constraint. Raises `NoProjection`."""
     structural = [c for c in problem.constraints if c.structural and not is_coded(c)]
-    parts = (_part(members, problem, table) for members in _components(structural, problem.frozen))
-    return Feasible(tuple(p for p in parts if p is not None))
+    try:
+        composed = composed_parts(structural, problem, table)
+    except Clash as error:
+        raise NoProjection(error.constraints, error.reason) from error
+    taken = {label for part in composed for label in part.labels}
+    left = [c for c in structural if c.label not in taken and not isinstance(c.function, FactorCost)]
+    parts = (_part(members, problem, table) for members in _components(left, problem.frozen))
+    place = {c.label: i for i, c in enumerate(structural)}
+    found = [*composed, *(p for p in parts if p is not None)]
+    return Feasible(tuple(sorted(found, key=lambda p: min(place[label] for label in p.labels))))
 
 
 def _components(constraints: list[Constraint], frozen: frozenset[str]) -> list[tuple[Constraint, ...]]:
@@ -102,11 +110,10 @@ def _part(members: tuple[Constraint, ...], problem: Problem, table: ShapeTable) 
         return None  # nothing to project: every position is kept
     if balls:
         _check_balls(members, [c for c, _, _ in balls], bounds, tensors)
-    shown = ", ".join(_shown(c) for c in members)
     return Part(
         tensors=tensors,
         labels=tuple(c.label for c in members),
-        text=shown,
+        text=", ".join(shown(c) for c in members),
         bounds=_frozen(to_json(bounds)),
         balls=tuple((name, radius) for _, name, radius in balls),
         exactness=exactness(bounds),
@@ -149,22 +156,6 @@ def _group(group: Channels, table: ShapeTable) -> ChannelGroup:
     own = trained(group, table)
     places = ((table.tensor[s.tensor].name, s.dim, s.start, s.repeat) for s in group.slices)
     return ChannelGroup(group.name, group.size, tuple(dict.fromkeys(p for p in places if p[0] in own)))
-
-
-def _shown(c: Constraint) -> str:
-    """The constraint with its bound resolved, and what a ∀ stands at: ``‖l.weights‖₀ ≤ 13 310 [fc1]``."""
-    if not isinstance(c.set, Interval) or " ∈ " in c.text or is_surrogate(c):
-        return c.text or c.label
-    at = re.search(r" ?\[[^][\"]+\]$", c.label)
-    sides = re.split(" [≤≥] ", c.text)
-    function = sides[1] if len(sides) == 3 else sides[0] or c.label
-    low = "" if c.set.lower is None else f"{_number(c.set.lower)} ≤ "
-    high = "" if c.set.upper is None else f" ≤ {_number(c.set.upper)}"
-    return low + function + high + (f" {at[0].strip()}" if at and not function.endswith(at[0]) else "")
-
-
-def _number(value: Fraction | int) -> str:
-    return grouped(int(value)) if value == int(value) else f"{float(value):g}"
 
 
 def _frozen(value: Any) -> Any:

@@ -17,7 +17,7 @@ The fourth format, ``coded``, is a file of its own whose length the values decid
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypeAlias, get_args
@@ -57,7 +57,7 @@ class Stored:
     """One tensor in one format: ``per_nonzero · z + fixed`` bytes of data."""
 
     tensor: Tensor
-    format: Format
+    format: Format | Literal["factors"]  # factors: as parts of a composition (compiler.packing)
     parts: tuple[Part, ...]
 
     @property
@@ -80,6 +80,8 @@ class Layout:
 
     stored: tuple[Stored, ...]
     header_length: int
+    version: str = VERSION
+    notes: tuple[tuple[str, str], ...] = ()  # further metadata
 
     def parts(self) -> tuple[Part, ...]:
         """In the order of the data: by falling entry size, then as the network lists its tensors."""
@@ -118,7 +120,7 @@ def store(tensor: Tensor, format: Format) -> Stored:
 
 def cheapest(tensor: Tensor, nnz: int) -> Format:
     """The format with the fewest bytes of data at `nnz` non-zero values; ties go to the earlier of `FORMATS`."""
-    return min((store(tensor, f) for f in FORMATS), key=lambda s: s.nbytes(nnz)).format
+    return min(FORMATS, key=lambda f: store(tensor, f).nbytes(nnz))
 
 
 def layout(
@@ -131,7 +133,7 @@ def layout(
 
     ``best`` takes the cheapest format of each kernel at the `nnz` given; its header has room for any choice.
     """
-    chosen = _stored_once(table, tensors)
+    chosen = stored_once(table, tensors)
     if format == "best":
         if nnz is None:
             raise ValueError("the format best depends on the non-zero values: pass `nnz`")
@@ -147,9 +149,10 @@ def layout(
 
 def header_bytes(layout: Layout, nnz: Mapping[str, int]) -> bytes:
     """The first ``8 + header_length`` bytes of the file. `nnz` is read for tensors in a sparse format only."""
-    metadata = ",".join(m for s in layout.stored for m in _metadata(s))
+    notes = [f"{_quote(key)}:{_quote(value)}" for key, value in layout.notes]
+    metadata = ",".join([_preamble(layout.version), *notes, *(m for s in layout.stored for m in _metadata(s))])
     entries = [_entry(p, p.dims(_nonzeros(p, nnz)), begin, end) for p, begin, end in layout.offsets(nnz)]
-    text = "{" + ",".join([f'"__metadata__":{{{_preamble()}{"," if metadata else ""}{metadata}}}', *entries]) + "}"
+    text = "{" + ",".join([f'"__metadata__":{{{metadata}}}', *entries]) + "}"
     data = text.encode()
     return layout.header_length.to_bytes(8, "little") + data.ljust(layout.header_length, b" ")
 
@@ -168,7 +171,7 @@ def affine_bytes(table: ShapeTable, tensors: Iterable[str], format: Format) -> C
 
 def best_bytes(table: ShapeTable, tensors: Iterable[str]) -> Choice:
     """Length of the file with each kernel in its cheapest format, in bytes."""
-    chosen = _stored_once(table, tensors)
+    chosen = stored_once(table, tensors)
     kernels = [t for t in chosen if t.role == "weight"]
     rest = sum(store(t, "dense").fixed for t in chosen if t.role != "weight")
     ways = {t.name: tuple((s.format, s.per_nonzero, s.fixed) for s in map(store, [t] * 3, FORMATS)) for t in kernels}
@@ -178,7 +181,8 @@ def best_bytes(table: ShapeTable, tensors: Iterable[str]) -> Choice:
 # ── the header ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _stored_once(table: ShapeTable, tensors: Iterable[str]) -> list[Tensor]:
+def stored_once(table: ShapeTable, tensors: Iterable[str]) -> list[Tensor]:
+    """The tensors behind names, each once, as the network lists them."""
     names = {table.tensor[n].name for n in tensors}
     return [t for t in table.tensors if t.name in names]
 
@@ -191,14 +195,14 @@ def _nonzeros(part: Part, nnz: Mapping[str, int]) -> int:
     return nnz[part.tensor] if part.shape is None else 0
 
 
-def _preamble() -> str:
-    return f'"format":"pt","prunelang":"{VERSION}"'
+def _preamble(version: str = VERSION) -> str:
+    return f'"format":"pt","prunelang":"{version}"'
 
 
 def _metadata(stored: Stored) -> Iterator[str]:
     """What a reader needs beyond the parts: format and shape of sparse tensors, and which names share storage."""
     t = stored.tensor
-    if stored.format != "dense":
+    if stored.format not in ("dense", "factors"):
         yield f"{_quote(f'sparse.{t.name}')}:{_quote(' '.join([stored.format, *map(str, t.shape)]))}"
     for alias in t.aliases:
         yield f"{_quote(f'alias.{alias}')}:{_quote(t.name)}"
@@ -210,11 +214,19 @@ def _entry(part: Part, dims: tuple[int, ...], begin: int, end: int) -> str:
 
 
 def _header_length(tensors: list[Tensor], formats: tuple[Format, ...]) -> int:
-    """Room for every format in `formats` at full density, each offset as wide as the largest: a multiple of 8."""
-    ways = [[store(t, f) for f in formats] for t in tensors]
+    """Room for every format in `formats` at full density."""
+    return header_room([[store(t, f) for f in formats] for t in tensors])
+
+
+def header_room(ways: Sequence[Sequence[Stored]], notes: Iterable[tuple[str, str]] = ()) -> int:
+    """A header for any choice of one way each, at the most bytes it may take: each offset as wide as the largest.
+
+    A multiple of 8 bytes. Further notes stand in the metadata.
+    """
     widest = sum(max(s.nbytes(s.tensor.size) for s in of_tensor) for of_tensor in ways)
-    frame = len(f'{{"__metadata__":{{{_preamble()}}}}}')
-    length = frame + sum(max(_text_length(s, widest) for s in of_tensor) for of_tensor in ways)
+    length = len(f'{{"__metadata__":{{{_preamble()}}}}}')
+    length += sum(len(f",{_quote(key)}:{_quote(value)}".encode()) for key, value in notes)
+    length += sum(max(_text_length(s, widest) for s in of_tensor) for of_tensor in ways)
     return -(-length // 8) * 8
 
 

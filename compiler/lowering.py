@@ -10,14 +10,17 @@ from typing import TypeVar
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import penalty_plan
 from prunelang.compiler.feasible import feasible_set
+from prunelang.compiler.forms import Box, Nuclear
 from prunelang.compiler.graph import (
     Batches,
     Buffers,
     Certify,
     Combination,
+    Compose,
     Coupling,
     Data,
     Descend,
+    Factors,
     Feasible,
     Finish,
     Graph,
@@ -31,6 +34,7 @@ from prunelang.compiler.graph import (
     Quadratic,
     Recalibrate,
     Record,
+    Reproject,
     Rest,
     State,
     Step,
@@ -38,6 +42,7 @@ from prunelang.compiler.graph import (
     Weights,
     verify,
 )
+from prunelang.compiler.graph.factors import made, trained
 from prunelang.compiler.measured import watched
 from prunelang.compiler.optimizers import Optimizer as OptimizerOptions
 from prunelang.compiler.plan import Plan, StagePlan
@@ -104,6 +109,11 @@ class Lowering:
         """The structural constraints as independent parts."""
         return feasible_set(self.problem, self.plan.table)
 
+    def factors(self) -> Factors | None:
+        """The state of what tensors are made of; None where none is made of anything."""
+        found = tuple(c for p in self.feasible().parts for c in p.compositions if made(c))
+        return self.declare(Factors("G", "W", found)) if found else None
+
     # ── building ──
 
     def declare(self, node: StateT) -> StateT:
@@ -147,6 +157,7 @@ class Lowering:
         support: str | None = None,
         after: tuple[Step, ...] = (),
         each_epoch: tuple[Step, ...] = (),
+        settle: tuple[Step, ...] = (),
         counted: str | None = None,
     ) -> Batches:
         """The inner loop of the stage: descent, then `after` in every step and `each_epoch` at every epoch's end.
@@ -157,7 +168,26 @@ class Lowering:
         step = Descend(of, self.losses(), by, quadratic, support, latents, penalties, couplings)
         record = Record("epoch", self.stage.kind, counted)
         duration = self.stage.duration
-        return Batches(duration.value, duration.unit, (step, *after), "data", by, (*each_epoch, record))
+        body = (step, *after)
+        return Batches(duration.value, duration.unit, body, "data", by, (*each_epoch, record), settle=settle)
+
+    def descend_made(self, factors: Factors | None, *, support: str | None, after: tuple[Step, ...] = ()) -> Batches:
+        """The inner loop on what tensors are made of, where a descent can change it, and on all other tensors as they
+        are; W is composed after every step, and exactly at every epoch's end."""
+        held = set(factors.tensors) if factors else set()
+        loose = tuple(t for t in self.constrained if t not in held)
+        of = ("W",) if not held else (self.weights("W_loose", loose),) if loose else ()
+        nuclear = tuple(
+            p for p in self.feasible().parts if any(isinstance(c.forms[0], Nuclear) for c in p.compositions)
+        )
+        settle: tuple[Step, ...] = (Reproject("W", Feasible(nuclear)),) if nuclear else ()
+        latents: tuple[str, ...] = ()
+        if factors and any(map(trained, factors.compositions)):
+            of, latents = (factors.name, *of), (factors.name,)
+            after = (Compose("W", factors.name), *after)
+            settle = (Compose("W", factors.name, exact=True), *settle)
+        kept = support if of != latents else None  # composed tensors keep every position
+        return self.descend((*of, "rest"), latents=latents, support=kept, after=after, settle=settle, counted="W")
 
 
 def _loss(term: Term) -> Loss:
@@ -202,7 +232,7 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
             low.steps += _checked(low, solved)
         elif stage.solver is None:
             low.steps.append(_ordinary(low, solved))
-        elif compressed(plan.problem) or (stage.solver.sparsifies and low.constrained):
+        elif compressed(plan.problem) or not stage.solver.descends or (stage.solver.sparsifies and low.constrained):
             low.problem = bridge(followed(plan.problem, stage), stage.solver.constraints).problem
             stage.solver.lower(low)
             low.steps = list(calibrated(low, tuple(low.steps)))
@@ -225,22 +255,25 @@ def lower(plan: Plan, *, train_size: int) -> Graph:
 
 def _ordinary(low: Lowering, solved: bool) -> Batches:
     """Training before or after: after a solve or a prune on the support it left, after a solve inside the norm balls
-    at every step."""
+    at every step, and on what tensors are made of."""
     of = ("W", "rest") if low.constrained else ("rest",)
     if not low.constrained or not any(isinstance(s, Support) for s in low.state):
         return low.descend(of)
     if not solved:
         return low.descend(of, support="m", counted="W")
-    balls = tuple(p for p in low.feasible().parts if p.balls)
+    boxed = (p for p in low.feasible().parts if p.balls or any(isinstance(c.forms[0], Box) for c in p.compositions))
+    balls = tuple(boxed)
     after = (ProjectBalls("W", Feasible(balls)),) if balls else ()
-    return low.descend(of, support="m", after=after, counted="W")
+    return low.descend_made(low.factors(), support="m", after=after)
 
 
 def _checked(low: Lowering, solved: bool) -> tuple[Step, ...]:
     """A prune's end: after a solve everything that the solve reached still holds, which is asserted."""
     if not low.steps:
         return ()
-    finish = (Finish("W", Combination(((1, "W", None),)), low.feasible(), "m"),) if solved else ()
+    made_of = low.factors() if solved else None
+    onto = made_of.name if made_of else None
+    finish = (Finish("W", Combination(((1, "W", None),)), low.feasible(), "m", onto),) if solved else ()
     return (*finish, Record("stage", low.stage.kind, "W"))
 
 

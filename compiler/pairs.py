@@ -11,6 +11,7 @@ from prunelang.compiler.problem import (
     Constraint,
     Count,
     Entries,
+    FactorCost,
     Function,
     GroupCount,
     Interval,
@@ -40,6 +41,8 @@ def family(function: Function) -> str:
             return f"{name} from start"  # of w − start(w): another ball than that of w
         case Structural(name=name) | VectorNorm(name=name) | MatrixFunction(name=name) | Measured(name=name):
             return name
+        case FactorCost():
+            return "factor cost"  # whatever it counts: the ranks decide it
         case Entries():
             return "entries"
         case Affine():
@@ -65,3 +68,19 @@ def set_family(constraint: Constraint) -> str:
 
 def pair_of(constraint: Constraint) -> Pair:
     return family(constraint.function), set_family(constraint)
+
+
+def spoken(function: Function) -> str:
+    """The kind of a function in messages: ``weighted count``, ``macs of factors``."""
+    return f"`{function.name}` of factors" if isinstance(function, FactorCost) else f"`{family(function)}`"
+
+
+def asked(constraint: Constraint) -> str:
+    """The pair of a constraint in messages: ``upper bounds on `count` ``, ``the set `low_rank` ``."""
+    kind, of = set_family(constraint), spoken(constraint.function)
+    match constraint.set:
+        case Interval():
+            return f"bounds on both sides of {of}" if kind == "both" else f"{kind} bounds on {of}"
+        case Relative():
+            return f"bounds on {of} relative to `base`"
+    return "sums of sets" if kind == "sum" else f"the set `{kind}`"

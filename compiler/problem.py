@@ -6,9 +6,10 @@ No sugar is left: selectors are tensor names, percentages are integers, ∀ is u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import prod
 from typing import Any, Final, Literal, TypeAlias
 
 from prunelang.dsl.spans import NOWHERE, Span
@@ -73,6 +74,55 @@ class Structural:
 
 
 @dataclass(frozen=True)
+class FactorTerm:
+    """What one form of a composition costs in its sizes x: ``constant + Σ c·∏ x_i + min (a·x_0 + b)``.
+
+    x = (r,) of a low rank, (r_1, …, r_{d−1}) of a train, (n,) of the entries of `tensor` in a sparse form, which has a
+    term for each of its tensors; all other forms cost the same whatever is learned, and are part of a constant.
+    A `form` of −1 stands for a tensor in no composition, with x = (its non-zero entries,).
+    """
+
+    tensor: str  # the first of the composition; of a sparse form, each of its tensors
+    form: int  # place in the sum
+    monomials: tuple[tuple[int, tuple[int, ...]], ...] = ()  # (c, places i of x)
+    constant: int = 0
+    ways: tuple[tuple[str, int, int], ...] = ()  # (format, a, b): the cheapest counts
+
+    def value(self, x: Sequence[int]) -> int:
+        cheapest = min((a * x[0] + b for _, a, b in self.ways), default=0)
+        return self.constant + sum(c * prod(x[i] for i in places) for c, places in self.monomials) + cheapest
+
+
+@dataclass(frozen=True)
+class FactorCost:
+    """`params`, `macs`, `flops` or `bytes` where some tensors are stored as factors: ``constant + Σ entries``."""
+
+    name: str
+    unit: str
+    constant: int
+    entries: tuple[FactorTerm, ...]
+    dense: int  # what the network costs without factors, where percentages refer to
+    options: tuple[tuple[str, str], ...] = ()
+
+    def within(self, tensors: Collection[str]) -> FactorCost:
+        """What it is of these tensors alone: a cost is a sum over tensors."""
+        return replace(self, constant=0, entries=tuple(e for e in self.entries if e.tensor in tensors))
+
+    def value(self, sizes: Mapping[tuple[str, int], Sequence[int]]) -> int:
+        """The cost at the sizes x of every (tensor, form)."""
+        return self.constant + sum(e.value(sizes[e.tensor, e.form]) for e in self.entries)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``cost ≤ most``: one bound that ranks and counts are chosen under."""
+
+    label: str
+    cost: FactorCost
+    most: int
+
+
+@dataclass(frozen=True)
 class VectorNorm:
     """``‖w‖_p`` of the concatenation (`power` 2 for ``‖w‖₂²``), `group_norm1`, `entropy`, …: depends on values."""
 
@@ -123,7 +173,7 @@ class Affine:
 
 
 Function: TypeAlias = (
-    Count | Choice | GroupCount | Structural | VectorNorm | MatrixFunction | Measured | Entries | Affine
+    Count | Choice | GroupCount | Structural | FactorCost | VectorNorm | MatrixFunction | Measured | Entries | Affine
 )
 
 
@@ -138,6 +188,8 @@ def tensors_of(function: Function) -> tuple[str, ...]:
             return tensors
         case Structural(tensors=tensors):
             return tensors
+        case FactorCost(entries=entries):
+            return tuple(dict.fromkeys(e.tensor for e in entries if e.form >= 0))
         case MatrixFunction(tensor=tensor):
             return (tensor,)
         case Affine(terms=terms):

@@ -8,7 +8,7 @@ from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import describing, penalty_form
 from prunelang.compiler.feasible import NoProjection, feasible_set
 from prunelang.compiler.plan import Plan, StagePlan
-from prunelang.compiler.problem import Constraint, Count, Interval, Problem, Structural, Term
+from prunelang.compiler.problem import Constraint, Count, Interval, Measured, Problem, Relative, Structural, Term
 from prunelang.compiler.pruners.base import removable
 from prunelang.compiler.reversed import forward
 from prunelang.compiler.selecting import selecting
@@ -121,7 +121,9 @@ def _refused(stage: StagePlan, problem: Problem) -> Iterator[Diagnostic]:
     for refusal in stage.solver.refusals(problem):
         subject = refusal.subject
         takers = [] if subject is None else takers_of(subject, problem)
-        who = f"{_listed(takers)} would take it" if takers else "no solver takes it yet"
+        relative = isinstance(subject, Constraint) and isinstance(subject.set, Relative)
+        nobody = "give the bound as a number" if relative else "no solver takes it yet"
+        who = f"{_listed(takers)} would take it" if takers else nobody
         yield Diagnostic(
             "P414",
             "error",
@@ -144,9 +146,10 @@ def solved_problem(plan: Plan) -> Problem:
 
 
 def takers_of(subject: Constraint | Term, problem: Problem) -> list[str]:
-    """The solvers that do not refuse a constraint or a penalty of this problem."""
+    """The solvers that refuse neither a constraint or a penalty of this problem nor the losses that it minimises."""
+    needed = {_name(subject), *(t.text for t in problem.objective.terms if isinstance(t.function, Measured))}
     refused = {w: {_name(r.subject) for r in s.model_construct().refusals(problem)} for w, s in solvers().items()}
-    return [word for word, names in refused.items() if _name(subject) not in names]
+    return [word for word, names in refused.items() if needed.isdisjoint(names)]
 
 
 def _name(subject: Constraint | Term | None) -> str:

@@ -157,7 +157,7 @@ class Program:
         facts = catalog.DATA.get(self.plan.data.constructor)
         sizes = dict(facts.sizes) if facts else {}
         if "train" not in sizes:
-            from prunelang.execution import load_data
+            from prunelang.inputs import load_data
 
             return len(load_data(self.plan, self.folder, "cpu", self.dtype).train)
         total = sizes["train"]

@@ -323,12 +323,13 @@ def emit(
 @click.argument("subject", type=click.Path(exists=True, path_type=Path), metavar="RUN|WEIGHTS")
 @click.option("--spec", help="the spec, when a weights file is verified")
 @click.option("--support", type=EXISTING, help="kept positions of the weights")
+@click.option("--factors", type=EXISTING, help="what the weights are made of, such as factors.safetensors of a run")
 @options_compile
 @option_dtype
 @option_format
 def verify(
-    subject: Path, spec: str | None, support: Path | None, settings: tuple[str, ...], code: tuple[str, ...],
-    shapes: Path | None, dtype: str, style: str,
+    subject: Path, spec: str | None, support: Path | None, factors: Path | None, settings: tuple[str, ...],
+    code: tuple[str, ...], shapes: Path | None, dtype: str, style: str,
 ) -> int:  # fmt: skip
     """Recount every structural constraint of a run directory, or of a weights file against a spec."""
     from prunelang.verification import is_run, verify_directory, verify_file
@@ -336,14 +337,16 @@ def verify(
     if subject.is_dir():
         if not is_run(subject):
             raise Failure(f"{subject} is no run directory: it holds no certificate.json", Exit.USAGE)
-        if spec is not None or settings or shapes is not None or support is not None:
-            raise click.UsageError("a run directory holds its own spec, params, shapes and support: give it alone")
+        if settings or any(given is not None for given in (spec, shapes, support, factors)):
+            raise click.UsageError(
+                "a run directory holds its own spec, params, shapes, support and factors: give it alone"
+            )
         load_code(code)
         result = verify_directory(subject)
     elif spec is None:
         raise click.UsageError("give --spec FILE with a weights file, or verify a run directory")
     else:
-        result = verify_file(subject, compiled(spec, settings, code, shapes, dtype), support)
+        result = verify_file(subject, compiled(spec, settings, code, shapes, dtype), support, factors)
     if style == "json":
         echo_json(result.to_json())
     else:
@@ -371,7 +374,7 @@ def report(run: Path, style: str) -> int:
 @click.argument("run", type=FOLDER)
 @click.option("--to", "target", type=click.Choice(FORMATS), default="best", show_default=True, help="per kernel")
 @click.option("--bits", type=click.IntRange(1, 16), help="of coded: a value, 8 by default")
-@click.option("--shrink", "shrunk", is_flag=True, help="as a smaller network, without units that have no weights left")
+@click.option("--shrink", "shrunk", is_flag=True, help="as a smaller network: without empty units, or of factors")
 @click.option("--with", "code", multiple=True, metavar="FILE|MODULE", help="of --shrink: code that registers networks")
 @click.option("-o", "--output", type=FILE, help="RUN/weights.FORMAT.safetensors by default, RUN/weights.coded")
 @option_format

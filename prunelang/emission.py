@@ -74,7 +74,7 @@ def data_source(plan: Plan, folder: Path) -> DataSource:
         root = arguments.get("root")
         at = None if root is None else os.path.relpath(folder / Path(root).expanduser())
         return IdxData(plan.data.constructor, bool(arguments.get("center", True)), at)
-    from prunelang.execution import load_data
+    from prunelang.inputs import load_data
 
     splits = load_data(plan, folder, "cpu", "float32").splits
     inputs = {f"x_{name}": _array(split.inputs) for name, split in splits.items()}

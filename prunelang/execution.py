@@ -15,23 +15,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from prunelang.compiler.bridges import bridge
 from prunelang.compiler.description import is_coded
-from prunelang.compiler.graph import Graph, listing, to_json
-from prunelang.compiler.graph.calibration import SPLIT as CALIBRATION
+from prunelang.compiler.graph import Factors, Graph, listing, to_json
 from prunelang.compiler.lowering import lower
-from prunelang.compiler.measured import certified_on, halves_validation, is_measured, measured_constraints
-from prunelang.compiler.plan import ModelPlan, Plan, ReportPlan, TeacherPlan
+from prunelang.compiler.measured import certified_on, is_measured, measured_constraints
+from prunelang.compiler.plan import Plan, ReportPlan
 from prunelang.compiler.problem import Constraint, Count, Function, Interval, Kept, Measured, Relative
 from prunelang.compiler.reversed import conditions, searched
-from prunelang.compiler.shapes import ShapeTable
-from prunelang.compiler.synops import PREFIX, budgets
+from prunelang.compiler.synops import PREFIX
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.dsl.spans import NOWHERE
+from prunelang.inputs import DTYPES, build, load_data
 from prunelang.report import report_markdown
-from prunelang.runtime import described, evaluate, registry
+from prunelang.runtime import described, evaluate
 from prunelang.runtime.certificate import (
     SUPPORT,
     WEIGHTS,
@@ -39,25 +37,24 @@ from prunelang.runtime.certificate import (
     Measurement,
     Reported,
     certify,
+    read_if_there,
     stored_from,
 )
-from prunelang.runtime.data import Batches, Dataset
+from prunelang.runtime.chains import NotAChain, chain_of
+from prunelang.runtime.data import Batches
 from prunelang.runtime.exact import shown
 from prunelang.runtime.execute import run as execute
+from prunelang.runtime.factor_files import save_factors
+from prunelang.runtime.factors import FACTORS
 from prunelang.runtime.files import read, write_text
 from prunelang.runtime.floors import SHARES, judge, statement
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
 from prunelang.runtime.price import Price
 from prunelang.runtime.recount import recount
 from prunelang.runtime.search import highs_of, note_base
-from prunelang.runtime.spiking.state import at_rest
 from prunelang.runtime.synops import SPIKING, Activity, Meter, Uncounted
 from prunelang.runtime.weights import load_weights, save_support, save_weights
 from prunelang.versions import versions
-
-CALIBRATED = 2048
-"""Samples of train that firing rates are measured on, at most."""
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -117,44 +114,6 @@ class Recorder:
 # ── what a run is made of ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load_data(plan: Plan, folder: Path, device: str, dtype: str) -> Dataset:
-    """The data set of a plan as the network reads it; a validation split is cut off only if something reads it."""
-    data = registry.data[plan.data.constructor].load(folder, **plan.data.arguments)
-    data = data.reshaped(plan.table.input_shape)
-    if plan.data.reads_validation:
-        data = data.split(plan.data.validation, plan.data.seed)
-    if halves_validation(plan.problem):
-        data = data.halved(plan.data.seed)
-    if budgets(plan.problem):
-        data = data.sampled(CALIBRATION, CALIBRATED)
-    splits = {
-        name: replace(s, inputs=_in_dtype(s.inputs, dtype), targets=_in_dtype(s.targets, dtype))
-        for name, s in data.splits.items()
-    }
-    return replace(data, splits=splits).to(device)
-
-
-def _in_dtype(tensor: torch.Tensor, dtype: str) -> torch.Tensor:
-    """Numbers with a point in the type that the run computes in; classes and tokens as they are."""
-    return tensor.to(DTYPES[dtype]) if tensor.is_floating_point() else tensor
-
-
-def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str, dtype: torch.dtype) -> nn.Module:
-    """The network with its starting weights."""
-    net = registry.models[model.constructor].build(**model.arguments).to(dtype)
-    if model.weights is not None:
-        arrays = load_weights(folder / model.weights, stored_table(model, plan))
-        net.load_state_dict({k: torch.from_numpy(v.copy()).to(dtype) for k, v in arrays.items()}, strict=False)
-    return at_rest(net.to(device))
-
-
-def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:
-    """What a weights file is checked against: float32, as files are, whatever the run computes in."""
-    if isinstance(model, ModelPlan):
-        return plan.table.in_dtype("float32")
-    return registry.models[model.constructor].shapes(model.arguments, plan.table.input_shape)
-
-
 @contextmanager
 def _numerics(deterministic: bool) -> Iterator[None]:
     if deterministic:  # read by cuBLAS when it is first used
@@ -185,6 +144,7 @@ class Session:
         self.feed = Batches(self.data.train, plan.data.batch, options.seed)
         self.spikes = Meter(self.model, self.data, plan.table)
         self._require_counted()
+        self._require_chain()
 
     def _require_counted(self) -> None:
         """Raises `SpecError` (P478) where spikes are asked for and a layer cannot be counted, before training."""
@@ -198,6 +158,18 @@ class Session:
         except Uncounted as error:
             hint = "write it with `F.linear` or `F.conv1d`, `2d`, `3d`, or the modules that call these"
             found = Diagnostic("P478", "error", f"spikes cannot be counted: {error}", spans[0], hint=hint)
+            raise SpecError([found], self.plan.source) from error
+
+    def _require_chain(self) -> None:
+        """Raises `SpecError` (P493) where a stage splits a network that is no chain of layers, before training."""
+        spans = [s.span for s in self.plan.stages if s.solver is not None and not s.solver.descends]
+        if not spans:
+            return
+        try:
+            chain_of(self.model, self.plan.table.input_shape)
+        except NotAChain as error:
+            hint = "chains are of linear layers and convolutions with biases, a ReLU after each but the last"
+            found = Diagnostic("P493", "error", f"the network cannot be split: {error}", spans[0], hint=hint)
             raise SpecError([found], self.plan.source) from error
 
     def machine(self, observe: Callable[[Event], None], stop: Callable[[], bool]) -> Machine:
@@ -239,9 +211,18 @@ class Session:
         arrays = {name: t.detach().cpu().numpy() for name, t in machine.tensors.items() if name in stored}
         (out / SUPPORT).unlink(missing_ok=True)
         save_weights(out / WEIGHTS, arrays, self.plan.table)
+        self._save_factors(out, machine)
         if any(_speaks_of_positions(c) for c in self.plan.problem.constraints) and "m" in machine.values:
             kept = dict(zip(machine.names("m"), machine.values["m"], strict=True))
             save_support(out / SUPPORT, {n: k.cpu().numpy() for n, k in kept.items()}, self.plan.table)
+
+    def _save_factors(self, out: Path, machine: Machine) -> None:
+        """What composed tensors are made of, if the network is that: not after a stop while it was trained as it is."""
+        (out / FACTORS).unlink(missing_ok=True)
+        made_of = [s.compositions for s in self.graph.state if isinstance(s, Factors)]
+        if machine.composed and made_of:
+            arrays = {name: t.detach().cpu().numpy() for name, t in machine.factors.items()}
+            save_factors(out / FACTORS, arrays, made_of[0], self.plan.table)
 
     def conclude(self, out: Path, machine: Machine) -> Certificate:
         """The certificate of what was saved: the file is read back before anything is measured."""
@@ -373,7 +354,8 @@ class Known:
 
     def recounted(self, function: Function) -> str | int | None:
         """A structural function of the saved file."""
-        stored = stored_from(read(self.out / WEIGHTS), None, self.plan.table, self.out / WEIGHTS, None)
+        weights, factors = self.out / WEIGHTS, self.out / FACTORS
+        stored = stored_from(read(weights), None, self.plan.table, weights, None, read_if_there(factors), factors)
         outcome = recount(Constraint("report", function, Interval(upper=2**63)), stored)
         return None if outcome.value is None else shown(outcome.value.middle)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from prunelang.compiler.description import explained as description_lines
 from prunelang.compiler.description import penalty_form
+from prunelang.compiler.factor_words import explained as factor_lines
 from prunelang.compiler.options import Options
 from prunelang.compiler.plan import Plan, StagePlan
 from prunelang.compiler.problem import Measured, Problem, Term, tensors_of
@@ -44,13 +45,18 @@ def explain_json(program: Program, stage: str = "all") -> dict[str, Any]:
     """The same stages as data: budgets, proofs, the stages of the run, the graph."""
     parts: dict[str, Callable[[], Any]] = {
         "spec": lambda: _spec(program),
-        "problem": lambda: {"model": program.plan.model.text, "budgets": budgets_json(program.plan)},
+        "problem": lambda: _problem_json(program.plan),
         "proofs": lambda: [{"label": p.label, "verdict": p.verdict, "text": str(p)} for p in _proved(program)],
         "solver": lambda: [_stage_json(s, forward(program.plan.problem)) for s in program.plan.stages],
         "graph": lambda: _graph_json(program),
     }
     chosen = tuple(parts) if stage == "all" else (stage,)
     return {"format_version": FORMAT_VERSION, "file": program.plan.source.name} | {s: parts[s]() for s in chosen}
+
+
+def _problem_json(plan: Plan) -> dict[str, Any]:
+    made_of = [dict(zip(("label", "tensors", "text"), row, strict=True)) for row in factor_lines(plan)]
+    return {"model": plan.model.text, "budgets": budgets_json(plan)} | ({"made_of": made_of} if made_of else {})
 
 
 def is_code(subject: str) -> bool:
@@ -95,6 +101,8 @@ def _problem(program: Program) -> str:
         matched = [(c.label, tensors_of(c.function)) for c in constraints]
         rows = [(label, counted(len(names), "tensor"), _some(names)) for label, names in matched if names]
         lines += ["matched", columns(rows)] if rows else []
+    made_of = [row for row in factor_lines(plan) if any(row)]
+    lines += ["made of", columns(made_of)] if made_of else []
     if plan.problem.frozen:
         lines.append("frozen  " + ", ".join(sorted(plan.problem.frozen)))
     return "\n".join(lines) + "\n"
@@ -154,9 +162,10 @@ def _stage(s: StagePlan, problem: Problem) -> Iterator[str]:
         yield from (f"    reads {split}" for split in s.pruner.splits)
         return
     yield s.kind if s.solver is None else f"{s.kind} {_call(s.solver)}"
-    yield f"    for {_length(s)} with {_call(s.optimizer)}"
-    yield from (f"    {line}" for line in ending(s, problem))
-    yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
+    if s.solver is None or s.solver.descends:
+        yield f"    for {_length(s)} with {_call(s.optimizer)}"
+        yield from (f"    {line}" for line in ending(s, problem))
+        yield "    descends on " + (" + ".join(map(term_text, s.losses)) or "nothing")
     if s.because:
         yield f"    chosen: {s.because}"
 
@@ -170,15 +179,18 @@ def _spared(plan: Plan) -> Iterator[str]:
 
 
 def _alternatives(s: StagePlan, program: Program) -> Iterator[str]:
-    """What the other solvers say to this problem."""
+    """What the other solvers say to this problem: those that would take it, and by reason those that would not."""
     assert s.solver is not None
+    problem = forward(penalty_form(program.plan.problem, program.plan.table))
+    by_reason: dict[str, list[str]] = {}
     for word, other in solvers().items():
         if word != s.solver.word:
-            reasons = [
-                r.reason.removeprefix(f"`{word}` ")
-                for r in other().refusals(forward(penalty_form(program.plan.problem, program.plan.table)))
-            ]
-            yield f"    {word} {reasons[0] if reasons else 'would take it too'}"
+            reason = next((r.reason.removeprefix(f"`{word}` ") for r in other().refusals(problem)), "")
+            by_reason.setdefault(reason, []).append(word)
+    if takers := by_reason.pop("", []):
+        yield f"    {', '.join(takers)} would take it too"
+    for reason, words in by_reason.items():
+        yield f"    not taken by {', '.join(words)}: {reason.removeprefix('does not take ')}"
 
 
 def _implied(s: StagePlan, program: Program) -> Iterator[str]:

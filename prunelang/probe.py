@@ -193,10 +193,11 @@ def _stated(solution: Solution) -> Mapping[str, Price]:
 
 def objective(session: Session, machine: Machine, out: Path) -> float:
     """``Σ weight · function`` on the train split with the saved weights; weights that follow clocks as they end."""
-    from prunelang.runtime.certificate import WEIGHTS, stored_from
+    from prunelang.runtime.certificate import FACTORS, WEIGHTS, read_if_there, stored_from
     from prunelang.runtime.files import read
 
-    stored = stored_from(read(out / WEIGHTS), None, session.plan.table, out / WEIGHTS, None)
+    weights, factors = out / WEIGHTS, out / FACTORS
+    stored = stored_from(read(weights), None, session.plan.table, weights, None, read_if_there(factors), factors)
     stated = session.plan.problem.objective
     values = (_weight(t, machine) * _value(t, session, stored) for t in stated.terms)
     return (1.0 if stated.sense == "minimize" else -1.0) * sum(values)

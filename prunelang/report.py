@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunelang.compiler.factor_words import set_text
 from prunelang.compiler.problem import Blocks, Constraint, Interval, Kept, Named, NofM, Relative
 from prunelang.dsl.diagnostics import Diagnostic
 from prunelang.dsl.numbers import grouped
@@ -51,8 +52,8 @@ def bound_text(c: Constraint) -> str:
             return f"≤ {n} of every {m} in a row"
         case Blocks(rows, columns):
             return f"whole {rows} × {columns} blocks"
-        case Named(name=name):
-            return f"in {name}"
+        case Named() as named:
+            return f"in {set_text(named)}"
 
 
 def _exact(value: Fraction | int) -> str:

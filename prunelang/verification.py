@@ -18,8 +18,10 @@ from prunelang.dsl.numbers import grouped
 from prunelang.dsl.parser import parse as parse_spec
 from prunelang.dsl.spans import Source
 from prunelang.report import FORMAT_VERSION
-from prunelang.runtime.certificate import CERTIFICATE, SHAPES, SPEC, WEIGHTS, Certificate, parse
+from prunelang.runtime.certificate import CERTIFICATE, FACTORS, SHAPES, SPEC, WEIGHTS, Certificate, parse
 from prunelang.runtime.export import Target, export
+from prunelang.runtime.factor_files import load_factors
+from prunelang.runtime.factors import NO_FACTORS, Factors
 from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256
 from prunelang.runtime.verify import Verification, verify_run, verify_weights
 
@@ -52,9 +54,11 @@ def plan_of(run: Path, text: str, table: ShapeTable) -> Plan:
     return plan
 
 
-def verify_file(weights: Path, program: Program, support: Path | None = None) -> Verification:
-    """A dense weights file, and the kept positions beside it if there are any, against a compiled spec."""
-    return verify_weights(weights, program.plan.problem, program.plan.table, support=support)
+def verify_file(
+    weights: Path, program: Program, support: Path | None = None, factors: Path | None = None
+) -> Verification:
+    """A dense weights file, with the kept positions and factors beside it if there are any, against a compiled spec."""
+    return verify_weights(weights, program.plan.problem, program.plan.table, support=support, factors=factors)
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,9 @@ def export_directory(run: Path, format: Target = "best", out: Path | None = None
         raise FileProblem("P517", f"{weights} is not the file that was certified", f"`prune verify {run}` says more.")
     name = "weights.coded" if format == "coded" else f"weights.{format}.safetensors"
     target = out if out is not None else run / name
-    if target.resolve() == weights.resolve():
+    if target.resolve() in (weights.resolve(), (run / FACTORS).resolve()):
         raise FileProblem("P511", f"{target} holds the certified weights", "Give another name with -o.")
-    done = export(weights, table, target, format, bits)
+    done = export(weights, table, target, format, bits, factors_of_run(run, certificate, table))
     kernels = {t.name: done.formats[t.name] for t in table.tensors if t.role == "weight"}
     return Written(done.path, done.bytes, weights.stat().st_size, kernels, done.rounding, done.entropy)
 
@@ -113,6 +117,16 @@ def export_directory(run: Path, format: Target = "best", out: Path | None = None
 def certificate_of(run: Path) -> Certificate:
     """The certificate of a run directory as it stands. Errors: `FileProblem`."""
     return parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
+
+
+def factors_of_run(run: Path, certificate: Certificate, table: ShapeTable) -> Factors:
+    """The certified factors of a run, if it has any. Errors: `FileProblem`, P517 where they are others."""
+    if certificate.factors_hash is None:
+        return NO_FACTORS
+    if sha256(run / FACTORS) != certificate.factors_hash:
+        said = f"{run / FACTORS} is not the file that was certified"
+        raise FileProblem("P517", said, f"`prune verify {run}` says more.")
+    return load_factors(run / FACTORS, table)
 
 
 def table_of_run(run: Path) -> ShapeTable:

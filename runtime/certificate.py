@@ -20,6 +20,8 @@ from typing import Any, Final, Literal, TypeAlias, Union, cast, get_args, get_or
 from prunelang.compiler.problem import Problem, Relative
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.exact import Number, taken
+from prunelang.runtime.factor_files import check_sums, read_factors
+from prunelang.runtime.factors import FACTORS, NO_FACTORS
 from prunelang.runtime.files import FileProblem, digest, parse_json, read, write_text
 from prunelang.runtime.line import Given, Line, Measurement, line_of, projection_text
 from prunelang.runtime.meaning import meaning
@@ -29,6 +31,7 @@ from prunelang.runtime.weights import read_support, read_weights
 
 __all__ = [
     "CERTIFICATE",
+    "FACTORS",
     "SHAPES",
     "SPEC",
     "STATUSES",
@@ -89,6 +92,7 @@ class Certificate:
     constraints: tuple[Line, ...]
     report: tuple[Reported, ...] = ()
     format_version: int = FORMAT_VERSION
+    factors_hash: str | None = None  # sha256 of the file; left out where there is none
 
     @property
     def satisfied(self) -> bool:
@@ -99,6 +103,8 @@ class Certificate:
         """As written, with the digest of all the rest."""
         data = {**asdict(self), "constraints": [asdict(x) for x in self.constraints]}
         data["report"] = [asdict(x) for x in self.report]
+        if self.factors_hash is None:
+            del data["factors_hash"]
         return {**data, "digest": digest_of(data)}
 
     def dumps(self) -> str:
@@ -127,7 +133,7 @@ def certify(
     gaps: Mapping[str, Fraction | int | float] | None = None,
     report: Sequence[Reported] = (),
 ) -> Certificate:
-    """Certify ``weights.safetensors`` (and ``support.safetensors``, if there) of the folder `run`.
+    """Certify ``weights.safetensors`` (and ``support.safetensors`` and ``factors.safetensors``, if there) of a folder.
 
     Writes ``spec.prune`` and ``shapes.json``, which it speaks of, then ``certificate.json``. `measured`, `bases`,
     `prices` and `gaps` (of the last projection; 0 is exact) go by constraint labels; a label without one has none.
@@ -142,8 +148,9 @@ def certify(
     write_text(Path(SPEC), spec, root=run)
     write_text(Path(SHAPES), table.dumps(), root=run)
     weights = read(run / WEIGHTS)
-    support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
-    stored = replace(stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT), frozen=problem.frozen)
+    support, factors = read_if_there(run / SUPPORT), read_if_there(run / FACTORS)
+    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT, factors, run / FACTORS)
+    stored = replace(stored, frozen=problem.frozen)
     given = {
         label: Given(
             (measured or {}).get(label),
@@ -167,6 +174,7 @@ def certify(
         parameters=dict(parameters or {}),
         constraints=lines,
         report=tuple(report),
+        factors_hash=None if factors is None else digest(factors),
     )
     write_text(Path(CERTIFICATE), certificate.dumps(), root=run)
     return certificate
@@ -179,16 +187,33 @@ def _check_labels(what: str, labels: set[str], *handed_in: Mapping[str, object] 
 
 
 def stored_from(
-    weights: bytes, support: bytes | None, table: ShapeTable, weights_path: Path, support_path: Path | None
+    weights: bytes,
+    support: bytes | None,
+    table: ShapeTable,
+    weights_path: Path,
+    support_path: Path | None,
+    factors: bytes | None = None,
+    factors_path: Path = Path(FACTORS),
 ) -> Stored:
-    """The tensors of both files. Errors: `FileProblem`, P517 for a non-zero value outside its kept positions."""
+    """The tensors of all files.
+
+    Errors: `FileProblem`, P517 for a non-zero value outside its kept positions, and for a tensor that is not the sum of
+    its parts.
+    """
     arrays = read_weights(weights, table, weights_path)
     kept = {} if support is None or support_path is None else read_support(support, table, support_path)
-    stored = Stored(arrays, kept, table)
+    made_of = NO_FACTORS if factors is None else read_factors(factors, table, factors_path)
+    check_sums(made_of, arrays, table, factors_path)
+    stored = Stored(arrays, kept, table, factors=made_of)
     stray = stored.stray()
     if stray:
         raise FileProblem("P517", f"`{stray[0]}` has a non-zero value outside its kept positions")
     return stored
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """The content, or None where there is no such file. Errors: `FileProblem` P510."""
+    return read(path) if path.exists() else None
 
 
 def status_of(lines: Sequence[Line]) -> Status:
@@ -210,7 +235,7 @@ def parse(text: str, path: Path) -> Certificate:
     if data.get("format_version") != FORMAT_VERSION:
         raise FileProblem("P516", f"{path} is of version {data.get('format_version')!r}, this is {FORMAT_VERSION}")
     own = data.pop("digest", None)
-    found: Certificate = _made(Certificate, data, path)
+    found: Certificate = _made(Certificate, {"factors_hash": None, **data}, path)
     if own != digest_of(data):
         raise FileProblem("P517", f"{path} was changed after it was written: its digest differs")
     return found

@@ -9,10 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from prunelang.compiler.graph import Feasible, Part, Project, ProjectBalls, Prox
+from prunelang.compiler.forms import Box
+from prunelang.compiler.graph import Feasible, Part, Project, ProjectBalls, Prox, Weights
 from prunelang.compiler.graph.calibration import SCALE
 from prunelang.compiler.joint import Bound, ChannelBound, ChoiceBound, CountBound, GroupBound, from_json
 from prunelang.runtime import kernels
+from prunelang.runtime.composed import project_composed
+from prunelang.runtime.cores import require_made, spent
 from prunelang.runtime.machine import Machine, NumericalFailure
 from prunelang.runtime.operators import ball, penalty
 from prunelang.runtime.price import Price
@@ -24,16 +27,25 @@ from prunelang.runtime.surrogates import resolved
 
 @torch.no_grad()
 def project(step: Project, m: Machine) -> None:
-    """``θ ← Π_C(source)`` part by part, kept positions into the support."""
+    """``θ ← Π_C(source)`` part by part, kept positions into the support, what tensors are made of into the factors."""
+    factors: dict[str, Tensor] = {}
     for i, part in enumerate(step.onto.parts):
         out = m.view(step.target, part.tensors)
         terms = [(_factor(m, sign, level), m.view(n, part.tensors)) for sign, n, level in step.source.terms]
         kernels.combine_(out, terms)
         masks = m.view(step.support, part.tensors) if step.support else None
         before = [t.clone() for t in out] if step.final else []
-        project_part(part, out, masks, m, (id(step), i), m.levels[step.over] if step.over else 0.0)
+        mu = m.levels[step.over] if step.over else 0.0
+        if part.compositions:
+            price = 2.0 * m.value(step.priced.weight) / mu if step.priced else 0.0
+            factors |= project_composed(part, out, masks, m, (id(step), i), step.priced, price)
+        else:
+            project_part(part, out, masks, m, (id(step), i), mu)
         if step.final:
             m.cuts[part.labels] = kernels.relative_change(before, out)
+    if step.factors:
+        m.install(factors)
+        m.composed = step.target in m.nodes and isinstance(m.nodes[step.target], Weights)
 
 
 def project_part(
@@ -134,6 +146,10 @@ def project_balls(step: ProjectBalls, m: Machine) -> None:
     for part in step.onto.parts:
         for name, bound in part.balls:
             kernels.shrink_(m.view(step.target, part.tensors), name, bound)
+        for c in part.compositions:
+            if isinstance(c.forms[0], Box):
+                torch._foreach_clamp_min_(m.view(step.target, c.tensors), c.forms[0].lo)
+                torch._foreach_clamp_max_(m.view(step.target, c.tensors), c.forms[0].hi)
 
 
 @torch.no_grad()
@@ -152,6 +168,10 @@ def counts(onto: Feasible, m: Machine, of: str) -> Iterator[tuple[str, float, fl
     """(label, value, bound) of every upper bound on a count or a norm, on the values in `of`; norms in float64."""
     for part in onto.parts:
         tensors = dict(zip(part.tensors, m.view(of, part.tensors), strict=True))
+        if part.compositions:
+            if m.composed:
+                yield from spent(part.compositions, part.budgets, m.factors)
+            continue
         nnz = {name: int(torch.count_nonzero(t)) for name, t in tensors.items()}
         for bound in bounds_of(part, m):
             if isinstance(bound, GroupBound):
@@ -178,6 +198,10 @@ def require_feasible(onto: Feasible, m: Machine, of: str, support: str) -> None:
     lie in their balls: recounted, by code that projects nothing. Measured budgets are decided by measuring."""
     for part in onto.parts:
         weights, masks = m.view(of, part.tensors), m.view(support, part.tensors)
+        if part.compositions:
+            own = dict(zip(part.tensors, (w.detach() for w in weights), strict=True))
+            require_made(part.compositions, part.budgets, m.factors, own)
+            continue
         stated = [b for b in bounds_of(part, m) if not isinstance(b, CountBound) or not b.measured]
         assert_feasible(stated, dict(zip(part.tensors, masks, strict=True)))
         if any(bool((w.detach() != 0).logical_and_(~mask).any()) for w, mask in zip(weights, masks, strict=True)):

@@ -16,6 +16,7 @@ from prunelang.compiler.problem import Choice, Count, Structural
 from prunelang.compiler.shapes import Layer, ShapeTable, Tensor
 
 LAYOUTS = ("dense", "bitmask", "csr")
+FRAME = len('{"__metadata__":{"format":"pt","prunelang":"1"}}')  # of a header that says nothing else
 _LETTERS = {"float": "F", "bfloat": "BF", "int": "I", "uint": "U"}
 
 
@@ -55,9 +56,9 @@ def _nonzeros(function: Count, positions: Mapping[str, int], table: ShapeTable) 
     """``Σ_t nnz(t)`` over the kernels, and what else is trained in the network or in their layers in full."""
     counted = {table.tensor[t].name for t in function.coefficients}
     layers = [x for x in table.layers if table.tensor[x.weight].name in counted]
-    scopes = _scopes(layers, len(layers) == len(table.layers), table)
     kept = sum(positions[t] for t in counted)
-    found = [kept + sum(t.size for t in s if t.role != "buffer" and t.name not in counted) for s in scopes]
+    meant = scopes(layers, len(layers) == len(table.layers), table)
+    found = [kept + sum(t.size for t in s if t.role != "buffer" and t.name not in counted) for s in meant]
     value = compiled(function, positions)
     return value if value in found else found[0]
 
@@ -104,13 +105,13 @@ def _structural_scopes(
         return prod(shapes.get(t.name, t.shape))
 
     if function.name == "params":
-        return [sum(map(size, scope)) for scope in _scopes(layers, whole, table)]
+        return [sum(map(size, scope)) for scope in scopes(layers, whole, table)]
     factor = 2 if function.name == "flops" else 1
     kernels = sum(x.uses * size(table.tensor[x.weight]) for x in layers)
     return [factor * (kernels + sum(p.macs for p in table.products)), factor * kernels]
 
 
-def _scopes(layers: Sequence[Layer], whole: bool, table: ShapeTable) -> list[list[Tensor]]:
+def scopes(layers: Sequence[Layer], whole: bool, table: ShapeTable) -> list[list[Tensor]]:
     """What a network, everything trained in it, or a layer set may stand for, as tensors in the network's order."""
     names = {x.name for x in layers}
     owned = {table.tensor[n].name for x in layers for n in (x.weight, x.bias) if n is not None}
@@ -130,8 +131,8 @@ def _bytes(function: Count | Choice, kernels: set[str], positions: Mapping[str, 
         return None
     layers = [x for x in table.layers if not kernels or table.tensor[x.weight].name in kernels]
     owned = {table.tensor[x.weight].name for x in layers}
-    scopes = _scopes(layers, len(layers) == len(table.layers), table)
-    lengths = [file_length(scope, format, positions) for scope in scopes if kernels <= owned]
+    meant = scopes(layers, len(layers) == len(table.layers), table)
+    lengths = [file_length(scope, format, positions) for scope in meant if kernels <= owned]
     value = compiled(function, positions)
     if value in lengths:
         return value
@@ -140,23 +141,24 @@ def _bytes(function: Count | Choice, kernels: set[str], positions: Mapping[str, 
 
 def file_length(tensors: Iterable[Tensor], format: str, positions: Mapping[str, int]) -> int:
     """Bytes of a safetensors file that holds `tensors` in one layout, or each kernel in its shortest."""
-    stored = [(t, _layouts(t, format)) for t in tensors]
-    data = sum(min(_length(t, way, positions[t.name]) for way in ways) for t, ways in stored)
-    widest = sum(max(_length(t, way, t.size) for way in ways) for t, ways in stored)
-    header = len('{"__metadata__":{"format":"pt","prunelang":"1"}}')
-    header += sum(max(_header(t, way, widest) for way in ways) for t, ways in stored)
+    stored = [(t, layouts(t, format)) for t in tensors]
+    data = sum(min(length_of(t, way, positions[t.name]) for way in ways) for t, ways in stored)
+    widest = sum(max(length_of(t, way, t.size) for way in ways) for t, ways in stored)
+    header = FRAME
+    header += sum(max(header_of(t, way, widest) for way in ways) for t, ways in stored)
     return 8 + (header + 7) // 8 * 8 + data
 
 
-def _layouts(t: Tensor, format: str) -> tuple[str, ...]:
+def layouts(t: Tensor, format: str) -> tuple[str, ...]:
+    """The layouts among which the shortest is taken."""
     if t.role != "weight":
         return ("dense",)
     return LAYOUTS if format == "best" else (format,)
 
 
-def _length(t: Tensor, way: str, kept: int) -> int:
+def length_of(t: Tensor, way: str, kept: int) -> int:
     """Bytes of data of one tensor."""
-    size, width = prod(t.shape), _width(t.dtype)
+    size, width = prod(t.shape), width_of(t.dtype)
     if way == "dense":
         return width * size
     if way == "bitmask":
@@ -165,9 +167,9 @@ def _length(t: Tensor, way: str, kept: int) -> int:
     return (width + _index(columns)) * kept + _pointer(size) * (rows + 1)
 
 
-def _header(t: Tensor, way: str, end: int) -> int:
+def header_of(t: Tensor, way: str, end: int) -> int:
     """Bytes of header that one tensor may need, with offsets as wide as `end`."""
-    size, code = prod(t.shape), _code(t.dtype)
+    size, code = prod(t.shape), code_of(t.dtype)
     rows, columns = _matrix(t)
     values, shape = (f"{t.name}.values", code, [size]), " ".join(str(d) for d in t.shape)
     entries = {
@@ -184,8 +186,12 @@ def _header(t: Tensor, way: str, end: int) -> int:
     ]
     items += [{f"alias.{alias}": t.name} for alias in t.aliases]
     items += [{f"sparse.{t.name}": " ".join([way, shape]) if shape else way}] if way != "dense" else []
-    texts = (json.dumps(item, separators=(",", ":"), ensure_ascii=False) for item in items)
-    return sum(len(text.encode()) - 1 for text in texts)  # two braces less, one comma more
+    return sum(map(item_bytes, items))
+
+
+def item_bytes(item: Mapping[str, object]) -> int:
+    """Bytes of one item of a JSON object, with the comma before it: two braces less, one comma more."""
+    return len(json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode()) - 1
 
 
 def _matrix(t: Tensor) -> tuple[int, int]:
@@ -200,11 +206,13 @@ def _pointer(size: int) -> int:
     return 4 if size < 2**32 else 8
 
 
-def _width(dtype: str) -> int:
+def width_of(dtype: str) -> int:
+    """Bytes of a number."""
     digits = re.sub(r"\D", "", dtype)
     return int(digits) // 8 if digits else 1
 
 
-def _code(dtype: str) -> str:
+def code_of(dtype: str) -> str:
+    """A type as safetensors calls it."""
     kind, digits = re.sub(r"\d", "", dtype), re.sub(r"\D", "", dtype)
     return _LETTERS[kind] + digits if digits else dtype.upper()

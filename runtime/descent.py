@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from prunelang.compiler import schedule as clock
-from prunelang.compiler.graph import Batches, Descend, Latent, Optimizer, Penalty, Quadratic
+from prunelang.compiler.graph import Batches, Descend, Factors, Latent, Optimizer, Penalty, Quadratic, Weights
 from prunelang.runtime import kernels
+from prunelang.runtime.composed import cores
 from prunelang.runtime.coupling import Coupled
-from prunelang.runtime.machine import Criterion, Machine, NumericalFailure
+from prunelang.runtime.machine import Criterion, Machine, NumericalFailure, first_not_finite
 from prunelang.runtime.thresholds import handover
 
 COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
@@ -35,9 +36,10 @@ class Descent:
         self.terms = [(x.weight, m.criterion(x)) for x in head.losses]
         self.losses: list[tuple[float, Criterion]] = []
         self.weighs_each_step = any(clock.clocks_of(x.weight) & {"step", "p"} for x in head.losses)
-        self.latents = [(m.values[m_of(m, name)], handover(name, m)) for name in head.latents]
+        self.latents = [_latent(m, name) for name in head.latents]
+        m.composed = m.composed and not _moves_composed(m, head)
+        self.kept: list[Tensor] = []
         self.support = self._support(head)
-        self.kept = m.values[head.support] if head.support else []
         self._options(loop.optimizer)
         self._pull(head.quadratic)
         self.penalties = [Relaxed(m, x) for x in head.penalties]
@@ -52,9 +54,13 @@ class Descent:
     def _support(self, head: Descend) -> tuple[list[Tensor], list[Tensor]] | None:
         if head.support is None:
             return None
-        names = self.m.names(head.support)
+        made = {t for s in head.latents if isinstance(f := self.m.nodes[s], Factors) for t in f.tensors}
+        names = tuple(n for n in self.m.names(head.support) if n not in made)
+        if not names:
+            return None
         weights = [self.m.tensors[n] for n in names]
-        return weights, [x.to(w.dtype) for x, w in zip(self.m.values[head.support], weights, strict=True)]
+        self.kept = self.m.view(head.support, names)
+        return weights, [x.to(w.dtype) for x, w in zip(self.kept, weights, strict=True)]
 
     def _options(self, name: str) -> None:
         """Split the scheduled options by how often they change."""
@@ -178,6 +184,7 @@ class Descent:
         """Take the pull off the weight decay again, for optimisers that are kept."""
         for group in self.optimizer.param_groups:
             group["weight_decay"] = group.pop("own_decay", group["weight_decay"])
+        self.m.cores.clear()  # the graph of the last step
 
 
 class Relaxed:
@@ -215,13 +222,16 @@ def require_finite(m: Machine, where: str) -> None:
         raise NumericalFailure(f"tensor `{name}` holds a number that is not finite", where)
 
 
-def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
-    """The name of the first tensor that holds NaN or ±∞."""
-    return next((n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
-
-
-def m_of(m: Machine, latent: str) -> str:
-    """The weights that a latent writes."""
-    node = m.nodes[latent]
+def _latent(m: Machine, name: str) -> tuple[list[Tensor], Callable[[], None]]:
+    """The weights that a latent or factors write, and what hands their gradient over."""
+    node = m.nodes[name]
+    if isinstance(node, Factors):
+        return m.view(node.of, node.tensors), cores(name, m).hand_over_
     assert isinstance(node, Latent)
-    return node.of
+    return m.values[node.of], handover(name, m)
+
+
+def _moves_composed(m: Machine, head: Descend) -> bool:
+    """Whether tensors that are made of factors are moved as they are."""
+    made = {t for s in m.graph.state if isinstance(s, Factors) for t in s.tensors}
+    return any(made & set(m.names(s)) for s in head.of if isinstance(m.nodes[s], Weights))

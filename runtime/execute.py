@@ -16,12 +16,15 @@ from prunelang.compiler.graph import (
     Bracket,
     Calibrate,
     Certify,
+    Compose,
     Confine,
     Evaluate,
+    Factor,
     Fill,
     Finish,
     Forget,
     Hit,
+    Join,
     KeepBest,
     Level,
     Materialize,
@@ -35,21 +38,24 @@ from prunelang.compiler.graph import (
     Reach,
     Recalibrate,
     Record,
+    Reproject,
     Restore,
     Retain,
     Saddle,
     Search,
     Select,
     Shrink,
+    Split,
     Start,
     Steer,
     SteerGates,
     SteerPenalty,
     Step,
+    Sweep,
     Tabulate,
     Tighten,
 )
-from prunelang.runtime import kernels, minimax, relaxed, standalone, stopping, thresholds
+from prunelang.runtime import bcd, composed, kernels, minimax, relaxed, standalone, stopping, thresholds
 from prunelang.runtime.calibration import calibrate, tighten
 from prunelang.runtime.compress import apply_prox, counts, project, project_balls, require_feasible
 from prunelang.runtime.coupling import steer_gates
@@ -137,6 +143,8 @@ def _(step: Batches, m: Machine) -> None:
         m.epochs += 1
         epoch += 1
         m.clocks["p"] = start + (end - start) * done / total
+        for inner in step.settle:
+            execute(inner, m)
         descent.end_epoch()
         m.keep_good()
         for inner in step.each_epoch:
@@ -185,6 +193,14 @@ def _(step: Prox, m: Machine) -> None:
     apply_prox(step, m)
 
 
+execute.register(Compose)(composed.write)
+execute.register(Factor)(composed.factor)
+execute.register(Reproject)(composed.reproject)
+
+execute.register(Split)(bcd.split)
+execute.register(Sweep)(bcd.sweep)
+execute.register(Join)(bcd.join)
+
 execute.register(Aim)(thresholds.aim)
 execute.register(Fill)(thresholds.fill)
 execute.register(Hit)(thresholds.hit)
@@ -212,6 +228,8 @@ execute.register(Restore)(stopping.restore)
 @execute.register
 def _(step: Finish, m: Machine) -> None:
     execute(Assign(step.of, step.value), m)
+    if step.factors:
+        composed.write(Compose(step.of, step.factors, exact=True), m)
     require_feasible(step.onto, m, step.of, step.support)
 
 

@@ -2,8 +2,9 @@
 
 What is written has the layout of `compiler.formats`, so its length is the number that `bytes(net)` counts: that is
 asserted on the file before it takes its name, and so is that reading it back gives the same tensors. Every file is a
-plain safetensors file; names and metadata alone say how to decode it. Only `coded` has a format of its own, and rounds
-the values of kernels (`runtime.coded`): what is read back are exactly the rounded ones.
+plain safetensors file; names and metadata alone say how to decode it. In `best`, tensors that are made of factors are
+stored as these (`runtime.packed`). Only `coded` has a format of its own, and rounds the values of kernels
+(`runtime.coded`): what is read back are exactly the rounded ones.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from prunelang.compiler.formats import FORMATS, VERSION, Format, Layout, Part, header_bytes, layout
+from prunelang.compiler.packing import FACTORED, packed
 from prunelang.compiler.shapes import ShapeTable, Tensor
 from prunelang.runtime.coded import BITS, decode, encode, is_coded, on_grid
+from prunelang.runtime.factors import NO_FACTORS, Factors
 from prunelang.runtime.files import FileProblem, read, write_atomically
+from prunelang.runtime.packed import described, pack, unpack_factors
 from prunelang.runtime.weights import (
     Array,
     Arrays,
@@ -48,9 +52,16 @@ class Exported:
 
 
 def export(
-    weights_file: Path, table: ShapeTable, out: Path, format: Target = "best", bits: int | None = None
+    weights_file: Path,
+    table: ShapeTable,
+    out: Path,
+    format: Target = "best",
+    bits: int | None = None,
+    factors: Factors = NO_FACTORS,
 ) -> Exported:
     """Write the dense safetensors `weights_file` to `out` in `format`; `best` takes each kernel's cheapest.
+
+    With `factors`, `best` writes these for the tensors that they make; every other format has the tensors themselves.
 
     `bits` is of `coded` alone: a value of a kernel is on a grid of so many bits, 8 if left out. Errors: `FileProblem`
     where the weights are not those of the network or `out` cannot be written; ValueError for a format that does not
@@ -64,7 +75,11 @@ def export(
     if format == "coded":
         return _coded(arrays, table, out, BITS if bits is None else bits)
     nnz = {n: int(np.count_nonzero(nonzero(a))) for n, a in arrays.items()}
-    file = layout(table, arrays, format, nnz)
+    content: Arrays = arrays
+    if format == "best" and packed(factors.compositions, arrays):
+        file, nnz, content = pack(table, arrays, factors, weights_file)
+    else:
+        file = layout(table, arrays, format, nnz)
     predicted = file.nbytes(nnz)
 
     def check(path: Path) -> None:
@@ -76,8 +91,9 @@ def export(
             if not np.array_equal(_bits(back[name]), _bits(a)) or back[name].shape != a.shape:
                 raise AssertionError(f"`{name}` does not come back from {out} as it was: a bug in prunelang")
 
-    path = write_atomically(out, _content(file, nnz, arrays), check=check)
-    return Exported(path, predicted, {s.tensor.name: s.format for s in file.stored}, predicted)
+    path = write_atomically(out, _content(file, nnz, content), check=check)
+    formats = {s.tensor.name: s.format for s in file.stored if s.tensor.name in arrays}
+    return Exported(path, predicted, {**formats, **(described(factors) if file.notes else {})}, predicted)
 
 
 def _coded(arrays: Arrays, table: ShapeTable, out: Path, bits: int) -> Exported:
@@ -109,14 +125,17 @@ def load_export(path: Path) -> dict[str, Array]:
     stored = parts(raw, path)
     metadata = file_metadata(raw)
     version = metadata.get("prunelang")
-    if version != VERSION:
-        raise FileProblem("P516", f"{path} is no exported file of version {VERSION} (it says {version!r})")
+    if version not in (VERSION, FACTORED):
+        said = f"{path} is no exported file of version {VERSION} or {FACTORED} (it says {version!r})"
+        raise FileProblem("P516", said)
     found: dict[str, Array] = {}
     for key, text in metadata.items():
         if key.startswith("sparse."):
             name = key.removeprefix("sparse.")
             found[name] = _decoded(name, text, stored, path)
     found |= {name: widened(*part) for name, part in stored.items()}
+    if version == FACTORED:
+        found = unpack_factors(metadata.get("factors", "[]"), found, path)
     for key, name in metadata.items():
         if key.startswith("alias."):
             if name not in found:
@@ -131,7 +150,11 @@ def load_export(path: Path) -> dict[str, Array]:
 def _content(file: Layout, nnz: Mapping[str, int], arrays: Arrays) -> Iterator[bytes | memoryview]:
     yield header_bytes(file, nnz)
     tensors = {s.tensor.name: s.tensor for s in file.stored}
+    factored = {s.tensor.name for s in file.stored if s.format == "factors"}
     for part, _, _ in file.offsets(nnz):
+        if part.tensor in factored:
+            yield narrowed(arrays[part.name], part.dtype).reshape(-1).view(np.uint8).data
+            continue
         yield _encoded(part, tensors[part.tensor], arrays[part.tensor]).reshape(-1).view(np.uint8).data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isnan
 from typing import Literal
 
 from prunelang.compiler.problem import (
@@ -59,7 +60,7 @@ class Line:
     price: float | None = None
     price_kind: PriceKind | None = None
     price_spread: float | None = None
-    projection: str | None = None  # "exact" or "gap ≤ g", as the last projection reported
+    projection: str | None = None  # "exact", "gap ≤ g" or "approximate", as the last projection reported
     base: Number | None = None  # what a relative bound refers to, measured once
     split: str | None = None
     split_hash: str | None = None
@@ -178,4 +179,7 @@ def _split(function: Function) -> str | None:
 
 
 def projection_text(gap: Fraction | int | float) -> str:
+    """A gap that is no number is of a projection without a known bound."""
+    if isinstance(gap, float) and isnan(gap):
+        return "approximate"
     return "exact" if gap == 0 else f"gap ≤ {written(taken(gap))}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ from prunelang.compiler.graph import (
     Buffers,
     Copy,
     Dual,
+    Factors,
     Feasible,
     Finish,
     Gates,
@@ -36,8 +37,10 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.graph.base import State
 from prunelang.compiler.problem import Measured
+from prunelang.runtime.cores import numbers
 
 if TYPE_CHECKING:
+    from prunelang.runtime.cores import Cores
     from prunelang.runtime.evaluate import Outcome
     from prunelang.runtime.price import Price
     from prunelang.runtime.standalone import Best
@@ -48,10 +51,23 @@ Event = Mapping[str, Any]
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]  # (outputs, inputs, targets) → a scalar, mean over predictions
 
 
+class Samples(Protocol):
+    """A split as it lies in memory."""
+
+    @property
+    def inputs(self) -> Tensor: ...
+
+    @property
+    def targets(self) -> Tensor: ...
+
+
 class Feed(Protocol):
     """Batches of the train split in an order that depends on the seed and the epoch alone."""
 
     seed: int
+
+    @property
+    def split(self) -> Samples: ...
 
     def __len__(self) -> int: ...
 
@@ -109,9 +125,14 @@ class Machine:
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of the last projection, by constraint labels
     prices: dict[str, Price] = field(default_factory=dict)  # of budgets, in loss per unit, by constraint label
     cache: dict[tuple[int, int], Any] = field(default_factory=dict)  # projections by step and part, with warm starts
+    factors: dict[str, Tensor] = field(default_factory=dict)  # what composed tensors are made of, by name
+    composed: bool = False  # the network is Δ(factors) as it stands
+    cores: dict[str, Cores] = field(default_factory=dict)  # of the loop under way, by the state of factors
+    splittings: dict[str, Any] = field(default_factory=dict)  # of block coordinate descent, by state of activations
     best: dict[str, Best] = field(default_factory=dict)  # by snapshot
     best_after: dict[str, float] = field(default_factory=dict)  # how many epochs each is into its loop
     good: dict[str, Tensor] = field(default_factory=dict)  # the network at the last good boundary
+    good_factors: dict[str, Tensor] | None = None  # of that network; None where it is not composed
     entering: dict[str, Tensor] = field(default_factory=dict)  # the network that `base` speaks of, on the host
     bases: dict[tuple[str, str], float] = field(default_factory=dict)  # value of `base` by constraint and split
     starts: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)  # the same, a value a sample
@@ -157,6 +178,8 @@ class Machine:
                 self.values[node.name] = [torch.zeros_like(self.values[node.of][0]) for _ in range(4)]
             case Support():
                 self.values[node.name] = [torch.ones_like(w, dtype=torch.bool) for w in self.values[node.of]]
+            case Factors():
+                self.values[node.name] = []  # a projection writes them
             case Level():
                 self.levels[node.name] = 0.0
 
@@ -198,6 +221,13 @@ class Machine:
         self.optimizers[name] = build(node.algorithm, groups, options)
         return self.optimizers[name]
 
+    def install(self, factors: Mapping[str, Tensor]) -> None:
+        """New factors, whatever their shapes: numbers with a point are trained where a descent holds their state."""
+        self.factors = dict(factors)
+        for node in self.graph.state:
+            if isinstance(node, Factors):
+                self.values[node.name] = numbers(self.factors)
+
     def price(self, label: str) -> float | None:
         """Of a budget, in loss per unit; None where nothing states one."""
         return self.prices[label].value if label in self.prices else None
@@ -210,11 +240,20 @@ class Machine:
                     self.good[name].copy_(t)
                 else:
                     self.good[name] = t.detach().clone()
+        self.good_factors = {n: t.detach().clone() for n, t in self.factors.items()} if self.composed else None
 
     def restore_good(self) -> None:
         with torch.no_grad():
             for name, t in self.tensors.items():
                 t.copy_(self.good[name])
+        self.composed = self.good_factors is not None
+        if self.good_factors is not None:
+            self.install({n: t.clone() for n, t in self.good_factors.items()})
+
+
+def first_not_finite(tensors: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or ±∞."""
+    return next((n for n, t in tensors if t.is_floating_point() and not bool(torch.isfinite(t).all())), None)
 
 
 def build(algorithm: str, groups: list[dict[str, Any]], options: Mapping[str, Any]) -> torch.optim.Optimizer:

@@ -7,6 +7,7 @@
     codebook(k)            different values                                     ≤ k
     {…}, box(lo, hi)       entries outside                                      ≤ 0
     scaled({…})            entries outside for the best scale                   ≤ 0
+    low_rank, tt, sums     what their factors show (`runtime.made`)
 
 A fixed value stands for the number of the tensor's type that is nearest to it.
 """
@@ -21,6 +22,7 @@ import numpy as np
 
 from prunelang.compiler.problem import Blocks, Entries, Kept, Named, NofM, Set
 from prunelang.runtime.exact import Array, Value
+from prunelang.runtime.made import composed_of
 from prunelang.runtime.stored import NotRecounted, Outcome, Stored, distinct
 
 
@@ -37,6 +39,11 @@ def membership(function: Entries, set: Set, stored: Stored) -> Outcome:
         case Blocks(rows=p, columns=q):
             broken = sum(_broken(stored.mask(t, "kept positions"), p, q) for t in names)
             return _at_most(f"{p} × {q} blocks of which a part is kept", broken, 0)
+        case Named(name="sum" | "low_rank" | "tt" | "scaled"):
+            found = composed_of(names, set, stored)
+            return found if found is not None else _named(set.name, dict(set.arguments), names, stored)
+        case Named(name="sparse", arguments=arguments) if not [v for _, v in arguments if v is not None]:
+            return Outcome("∈", "non-zero values", value=Value.exact(sum(stored.nonzeros[t] for t in names)))
         case Named(name=name, arguments=arguments, parts=()):
             return _named(name, dict(arguments), names, stored)
     raise NotRecounted("membership in a set of this kind")

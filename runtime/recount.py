@@ -20,9 +20,11 @@ from prunelang.compiler.problem import (
     Constraint,
     Count,
     Entries,
+    FactorCost,
     Function,
     GroupCount,
     Interval,
+    MatrixFunction,
     Measured,
     Relative,
     Structural,
@@ -31,6 +33,8 @@ from prunelang.compiler.problem import (
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.costs import compiled, rederived
 from prunelang.runtime.exact import Array, Value, entropy, largest, sums
+from prunelang.runtime.factor_costs import factor_cost
+from prunelang.runtime.made import matrix_value
 from prunelang.runtime.membership import membership
 from prunelang.runtime.removed import remaining, removed
 from prunelang.runtime.stored import (
@@ -55,6 +59,9 @@ def recount(constraint: Constraint, stored: Stored, base: Fraction | None = None
             return decided(membership(constraint.function, constraint.set, stored))
         lower, upper = limits(constraint, base)
         function = constraint.function
+        if isinstance(function, MatrixFunction):
+            found, what = matrix_value(function, stored, lower is not None)
+            return decided(Outcome(_relation(lower, upper), what, lower, upper, found))
         plain = COMBINED.search(re.sub(r'"[^"]*"', "", constraint.text)) is None
         counts = _counts(function)
         kept = value_of(function, stored, "kept positions", plain) if counts and lower is not None else None
@@ -112,6 +119,10 @@ def value_of(function: Function, stored: Stored, which: Positions, plain: bool =
             return Value.exact(_cost(function, stored, which, plain))
         case Structural():
             return Value.exact(_remaining(function, stored, plain))
+        case FactorCost():
+            return Value.exact(factor_cost(function, stored, plain))
+        case MatrixFunction():
+            return matrix_value(function, stored, False)[0]
         case GroupCount(tensors=tensors, by=by):
             masks = [stored.mask(n, which) for n in dict.fromkeys(map(stored.name, tensors))]
             return Value.exact(sum(int(np.count_nonzero(grouped(m, by).any(axis=1))) for m in masks))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,9 @@ class ShrinkProblem(Exception):
     """A network that cannot be made smaller, with a stable code, what is wrong, and what to do about it.
 
     P530 cannot be traced or compared · P531 a module does not run with fewer channels · P532 other outputs ·
-    P533 other tensors than the description of a shrunk network has.
+    P533 other tensors than the description of a shrunk network has · P534 units and factors at once · P535 no module
+    for a layer's factors · P536 does not run with factors · P537 other outputs with them · P538 other layers of factors
+    than the description has.
     """
 
     def __init__(self, code: str, message: str, hint: str = "") -> None:
@@ -27,24 +29,71 @@ class ShrinkProblem(Exception):
         self.hint = hint
 
 
+@dataclass(frozen=True)
+class Change:
+    """What was done to a network: the codes of what it may lead to, and the words for it."""
+
+    fails: str
+    differs: str
+    what: str
+    hint: str
+
+
+CUT = Change(
+    "P531",
+    "P532",
+    "with fewer channels",
+    "Give the module a method `shrink_channels`, or take its sizes from the tensors that it works on.",
+)
+FACTORED = Change(
+    "P536",
+    "P537",
+    "with layers of factors",
+    "A layer of factors has no `weight`, and rounds its products in another order: call the layer itself.",
+)
+
+
 def check_outputs(model: nn.Module, small: nn.Module, shape: Sequence[int], dtype: torch.dtype | str) -> None:
-    """Both networks give the same outputs for random inputs, in evaluation mode. Errors: P530, P531, P532."""
+    """Both networks give the same outputs for random inputs, in evaluation mode. Errors: P530, P531, P532.
+
+    In float64 where the network runs in it, else in its own type.
+    """
+    if not _same(model, small, shape, dtype, CUT, wide=True):
+        _same(model, small, shape, dtype, CUT, wide=False)
+
+
+def check_factored(
+    model: nn.Module, exact: nn.Module, small: nn.Module, shape: Sequence[int], dtype: torch.dtype | str, spikes: bool
+) -> None:
+    """`small` gives the outputs of `exact` in float64, and those of `model` in its own type. Errors: P530, P536, P537.
+
+    `exact` holds the products of the factors in float64, `model` these rounded to its type. Where neurons spike, the
+    second is left out: a potential that is rounded otherwise may pass its threshold.
+    """
+    wide = _same(exact, small, shape, dtype, FACTORED, wide=True)
+    if not (wide and spikes):
+        _same(model, small, shape, dtype, FACTORED, wide=False)
+
+
+def _same(
+    model: nn.Module, small: nn.Module, shape: Sequence[int], dtype: torch.dtype | str, change: Change, wide: bool
+) -> bool:
+    """Whether the comparison was made: with `wide` in float64, in which not every network runs."""
     kind = getattr(torch, dtype) if isinstance(dtype, str) else dtype
-    for wide in (True, False):
-        pair = [copy.deepcopy(m).eval() for m in (model, small)]
+    pair = [copy.deepcopy(m).eval() for m in (model, small)]
+    if wide:
+        pair = [m.double() for m in pair]
+    x = _example(pair[0], shape, torch.float64 if wide and kind.is_floating_point else kind)
+    try:
+        expected = _traced_outputs(pair[0], x)
+    except _Failed as failed:
         if wide:
-            pair = [m.double() for m in pair]
-        x = _example(pair[0], shape, torch.float64 if wide and kind.is_floating_point else kind)
-        try:
-            expected = _traced_outputs(pair[0], x)
-        except _Failed as failed:
-            if wide:
-                continue  # not every network runs in float64
-            raise ShrinkProblem("P530", f"{failed.where} does not run: {failed}") from failed
-        if not bool(expected.result.isfinite().all()):
-            raise ShrinkProblem("P530", "the network's outputs are not finite, so that they cannot be compared")
-        _compare(expected, pair[1], x)
-        return
+            return False
+        raise ShrinkProblem("P530", f"{failed.where} does not run: {failed}") from failed
+    if not bool(expected.result.isfinite().all()):
+        raise ShrinkProblem("P530", "the network's outputs are not finite, so that they cannot be compared")
+    _compare(expected, pair[1], x, change)
+    return True
 
 
 def _example(model: nn.Module, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -109,17 +158,16 @@ def _watched(model: nn.Module, stack: list[str], said: list[Said]) -> Iterator[N
             handle.remove()
 
 
-def _compare(expected: _Outputs, small: nn.Module, x: Tensor) -> None:
-    hint = "Give the module a method `shrink_channels`, or take its sizes from the tensors that it works on."
+def _compare(expected: _Outputs, small: nn.Module, x: Tensor, change: Change) -> None:
     tolerance = TOLERANCE.get(expected.result.dtype, 1e-2)
     try:
         found = _traced_outputs(small, x)
     except _Failed as failed:
         where = _first_other(expected.said, failed.said, tolerance) or failed.where
-        raise ShrinkProblem("P531", f"{where} does not run with fewer channels: {failed}", hint) from failed
+        raise ShrinkProblem(change.fails, f"{where} does not run {change.what}: {failed}", change.hint) from failed
     if not _equal(expected.result, found.result, tolerance):
         where = _first_other(expected.said, found.said, tolerance) or "the network"
-        raise ShrinkProblem("P532", f"{where} gives other outputs with fewer channels", hint)
+        raise ShrinkProblem(change.differs, f"{where} gives other outputs {change.what}", change.hint)
 
 
 def _equal(a: Tensor, b: Tensor, tolerance: float) -> bool:
@@ -128,9 +176,11 @@ def _equal(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return not a.numel() or float((a - b).abs().max()) <= tolerance * float(a.abs().max())
 
 
-def _first_other(a: Iterable[Said], b: Iterable[Said], tolerance: float) -> str | None:
+def _first_other(a: Sequence[Said], b: Sequence[Said], tolerance: float) -> str | None:
     """The first module that gave something else than units that are left out could explain."""
-    for (path, samples, x), (_, others, y) in zip(a, b, strict=False):
+    known = {path for path, _, _ in a}
+    both = (said for said in b if said[0] in known)  # a layer of factors may have modules of its own
+    for (path, samples, x), (_, others, y) in zip(a, both, strict=False):
         if samples != others or abs(x - y) > tolerance * abs(x):
             return _named(path)
     return None

@@ -92,13 +92,15 @@ class State:
     margins: tuple[float, ...] = ()  # of the floors, on the split that choices read
     gaps: dict[tuple[str, ...], float] = field(default_factory=dict)  # of its projections
     prices: dict[str, Price] = field(default_factory=dict)
+    factors: dict[str, Tensor] | None = None  # of a network that is composed
 
     @classmethod
     def of(cls, m: Machine, level: int, margins: tuple[float, ...] = ()) -> State:
         tensors = {n: t.detach().to("cpu", copy=True) for n, t in m.tensors.items()}
         supports = (s.name for s in m.graph.state if isinstance(s, Support))
         masks = {n: [x.to("cpu", copy=True) for x in m.values[n]] for n in supports}
-        return cls(level, tensors, masks, margins, dict(m.gaps), dict(m.prices))
+        factors = {n: t.detach().to("cpu", copy=True) for n, t in m.factors.items()} if m.composed else None
+        return cls(level, tensors, masks, margins, dict(m.gaps), dict(m.prices), factors)
 
     @torch.no_grad()
     def restore(self, m: Machine) -> None:
@@ -108,6 +110,10 @@ class State:
             for mask, kept in zip(m.values[name], masks, strict=True):
                 mask.copy_(kept)
         m.gaps, m.prices = dict(self.gaps), dict(self.prices)
+        m.composed = self.factors is not None
+        if self.factors is not None:
+            device = next(iter(m.tensors.values())).device
+            m.install({n: t.to(device, copy=True) for n, t in self.factors.items()})
 
 
 def observe(step: Observe, m: Machine) -> None:

@@ -2,7 +2,8 @@
 
 A member of a coupling group whose weights are all zero emits exactly 0, so the smaller network gives the same outputs,
 up to the order in which floating-point numbers are added. That is not taken on trust: both networks run on the same
-inputs, in float64 where they can, before the smaller one is given back.
+inputs, in float64 where they can, before the smaller one is given back. Where tensors are made of factors, layers
+multiply by these instead, and no unit is cut out (`runtime.replaced`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +21,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from prunelang.compiler.forms import Composition
 from prunelang.compiler.shapes import Channels, ShapeTable, Slice
+from prunelang.runtime.factor_files import check_factors, check_sums, load_factors
+from prunelang.runtime.factors import FACTORS, NO_FACTORS, Factors
+from prunelang.runtime.replaced import Placed, places, with_factors
 from prunelang.runtime.same_outputs import ShrinkProblem, check_outputs
 from prunelang.runtime.trace import TraceError, trace
 
@@ -48,6 +54,7 @@ class Shrunk:
     members: Mapping[str, tuple[int, ...]]
     dense: ShapeTable
     table: ShapeTable
+    placed: tuple[Placed, ...] = ()  # layers that multiply by factors
 
     @property
     def removed(self) -> int:
@@ -55,13 +62,29 @@ class Shrunk:
         return sum(g.size - len(self.members[g.name]) for g in self.dense.channels)
 
 
-def shrink(model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype | str | None = None) -> nn.Module:
+def shrink(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    dtype: torch.dtype | str | None = None,
+    factors: Factors | str | Path | None = None,
+) -> nn.Module:
     """A smaller copy of `model`, without the units that have no weights left; `model` itself stays as it is.
 
     `input_shape` is that of one input without the batch dimension, `dtype` its type (by default the network's own).
-    Of a group without any weight one member is kept, because layers need one. Errors: `ShrinkProblem`.
+    Of a group without any weight one member is kept, because layers need one.
+
+    With `factors`, or the path of a run's file of them, layers of low rank and trains multiply by their factors, and
+    all units stay. Sums and codebooks stay dense. Errors: `ShrinkProblem`; `FileProblem` for factors that are not
+    those of the network.
     """
-    return shrunk(model, input_shape, dtype=dtype).module
+    kind = _dtype_of(model) if dtype is None else dtype
+    table = _traced(model, input_shape, kind, "model")
+    path = Path(FACTORS) if factors is None or isinstance(factors, Factors) else Path(factors)
+    found = factors if isinstance(factors, Factors) else NO_FACTORS if factors is None else load_factors(path, table)
+    check_factors(found, table, path)
+    check_sums(found, _arrays(model, found), table, path)
+    return shrunk(model, input_shape, table=table, dtype=dtype, factors=found).module
 
 
 def shrunk(
@@ -70,14 +93,30 @@ def shrunk(
     *,
     table: ShapeTable | None = None,
     dtype: torch.dtype | str | None = None,
+    factors: Factors = NO_FACTORS,
+    asked: Sequence[Composition] | None = None,
 ) -> Shrunk:
-    """As `shrink`, with what was kept. A `table` at hand saves tracing `model` anew."""
+    """As `shrink`, with what was kept. A `table` at hand saves tracing `model` anew.
+
+    `factors` are checked already; `asked` is what a spec wants them to be (`replaced.places`).
+    """
     kind = _dtype_of(model) if dtype is None else dtype
     dense = _traced(model, input_shape, kind, "model") if table is None else table
-    members = surviving(dense, {n: t.detach() for n, t in _tensors(model)})
-    small = cut(model, dense, members)
-    check_outputs(model, small, input_shape, kind)
-    return Shrunk(small, members, dense, _traced(small, input_shape, kind, dense.model))
+    placed = places(model, dense, factors, asked)
+    if placed:
+        members = {g.name: tuple(range(g.size)) for g in dense.channels}
+        small = with_factors(model, dense, placed, factors.arrays, input_shape, kind)
+    else:
+        members = surviving(dense, {n: t.detach() for n, t in _tensors(model)})
+        small = cut(model, dense, members)
+        check_outputs(model, small, input_shape, kind)
+    return Shrunk(small, members, dense, _traced(small, input_shape, kind, dense.model), placed)
+
+
+def _arrays(model: nn.Module, factors: Factors) -> dict[str, NDArray[Any]]:
+    """The tensors that are made of factors; NumPy has no bfloat16."""
+    own = {n: t.detach().cpu() for n, t in _tensors(model) if factors.of(n) is not None}
+    return {n: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for n, t in own.items()}
 
 
 def _dtype_of(model: nn.Module) -> torch.dtype:

@@ -1,7 +1,8 @@
 """Files of a shrunk network: its weights as safetensors, and beside them as JSON what to build and which units stayed.
 
-The network is rebuilt by its constructor at full size, cut to the members that the description names, and given the
-stored weights. Both files are checked against each other and against the network as its code makes it now.
+The network is rebuilt by its constructor at full size, cut to the members that the description names, given layers of
+factors where it names these, and the stored weights. Both files are checked against each other and against the network
+as its code makes it now. A description without layers of factors has version 1, one with them version 2.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ from torch import nn
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime import registry
 from prunelang.runtime.files import FileProblem, parse_json, read_text, sha256, write_text
+from prunelang.runtime.replaced import Placed, check_places, replaced
 from prunelang.runtime.same_outputs import ShrinkProblem
 from prunelang.runtime.shrink import Shrunk, cut
 from prunelang.runtime.spiking.state import at_rest
 from prunelang.runtime.weights import load_weights, save_weights
 
 VERSION = 1
+FACTORED = 2
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a shrunk network is: a constructor with its arguments, and the members of each group that were kept."""
+    """What a shrunk network is: a constructor with its arguments, the members of each group that were kept, and the
+    layers that multiply by factors."""
 
     constructor: str
     arguments: Mapping[str, Any]
@@ -36,12 +40,14 @@ class Description:
     weights_hash: str
     dense: ShapeTable
     shapes: ShapeTable
+    factored: tuple[Placed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "format_version": VERSION,
+            "format_version": FACTORED if self.factored else VERSION,
             "model": {"constructor": self.constructor, "arguments": dict(self.arguments)},
             "kept": {name: list(members) for name, members in self.kept.items()},
+            **({"factored": [p.to_json() for p in self.factored]} if self.factored else {}),
             "weights_hash": self.weights_hash,
             "dense": self.dense.to_json(),
             "shapes": self.shapes.to_json(),
@@ -50,8 +56,9 @@ class Description:
     @classmethod
     def from_json(cls, data: Any) -> Description:
         """Errors: AttributeError, KeyError, TypeError and ValueError for what no description is."""
-        if data["format_version"] != VERSION:
-            raise ValueError(f"format_version {data['format_version']!r}, this is {VERSION}")
+        version = data["format_version"]
+        if version not in (VERSION, FACTORED):
+            raise ValueError(f"format_version {version!r}, this is {FACTORED}")
         return cls(
             constructor=data["model"]["constructor"],
             arguments=dict(data["model"]["arguments"]),
@@ -59,6 +66,7 @@ class Description:
             weights_hash=data["weights_hash"],
             dense=ShapeTable.from_json(data["dense"]),
             shapes=ShapeTable.from_json(data["shapes"]),
+            factored=tuple(map(Placed.from_json, data["factored"])) if version == FACTORED else (),
         )
 
 
@@ -74,16 +82,19 @@ def save_shrunk(small: Shrunk, constructor: str, arguments: Mapping[str, Any], w
         raise FileProblem("P511", f"{weights} is where the description goes", "End its name in .safetensors.")
     tensors = {n: t.detach().cpu().numpy() for n, t in small.module.state_dict().items()}
     save_weights(weights, tensors, small.table)
-    document = Description(constructor, arguments, small.members, sha256(weights), small.dense, small.table)
+    document = Description(
+        constructor, arguments, small.members, sha256(weights), small.dense, small.table, small.placed
+    )
     write_text(description, json.dumps(document.to_json(), ensure_ascii=False, indent=1) + "\n")
     return description
 
 
 def load_shrunk(weights: str | Path) -> nn.Module:
-    """The network that ``prune export --shrink`` wrote: built by its constructor, cut, with the stored weights.
+    """The network that ``prune export --shrink`` wrote: built by its constructor, cut or given layers of factors, with
+    the stored weights.
 
     Networks of a user have to be registered before. Errors: `FileProblem` P510 to P517 for the files, `ShrinkProblem`
-    P531 and P533 where the network's code no longer fits, UnknownName for a constructor that is not there.
+    P531, P533, P535 and P538 where the network's code no longer fits, UnknownName for a constructor that is not there.
     """
     path = Path(weights)
     beside = description_of(path)
@@ -98,7 +109,8 @@ def load_shrunk(weights: str | Path) -> nn.Module:
     with registry.seeded(0):
         net = registry.models[found.constructor].build(**found.arguments).to(getattr(torch, dtype))
     _check_tensors(net, found.dense, beside)
-    small = cut(net, found.dense, found.kept)
+    check_places(found.factored, net, found.dense, found.kept)
+    small = replaced(net, found.factored) if found.factored else cut(net, found.dense, found.kept)
     _check_tensors(small, found.shapes, beside)
     arrays = load_weights(path, found.shapes)
     small.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, strict=False)

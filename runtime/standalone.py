@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from prunelang.runtime.data.dataset import _stratified
 from prunelang.runtime.data.mnist import FILES, prepared
-from prunelang.runtime.descent import DIVERGED, first_not_finite
+from prunelang.runtime.descent import DIVERGED
 from prunelang.runtime.losses import summed
+from prunelang.runtime.machine import first_not_finite
 
 SAFETENSORS = {
     "F64": torch.float64,

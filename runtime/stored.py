@@ -12,6 +12,7 @@ import numpy as np
 
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.runtime.exact import Array, Value
+from prunelang.runtime.factors import NO_FACTORS, Factors
 from prunelang.runtime.weights import nonzero
 
 Positions: TypeAlias = Literal["non-zero values", "kept positions"]
@@ -34,6 +35,7 @@ class Stored:
     supports: Mapping[str, Array]
     table: ShapeTable
     frozen: frozenset[str] = frozenset()  # tensors that the compiler counts in full, as part of constants
+    factors: Factors = NO_FACTORS  # what some of the tensors are made of, of which they are the rounded sum
 
     def array(self, name: str) -> Array:
         return self.arrays[self.name(name)]

@@ -19,12 +19,14 @@ from prunelang.compiler.shapes import ShapeTable
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.runtime.certificate import (
     CERTIFICATE,
+    FACTORS,
     SHAPES,
     SPEC,
     SUPPORT,
     WEIGHTS,
     Certificate,
     parse,
+    read_if_there,
     status_of,
     stored_from,
 )
@@ -38,7 +40,7 @@ from prunelang.runtime.stored import Stored
 
 Verdict: TypeAlias = Literal["ok", "fail", "measured", "unverified"]
 ProblemOf: TypeAlias = Callable[[str, ShapeTable], Problem]
-GAP = re.compile(r"exact|gap ≤ ([0-9./]{1,99})")
+GAP = re.compile(r"exact|approximate|gap ≤ ([0-9./]{1,99})")
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def verify_run(run: Path, problem_of: ProblemOf) -> Verification:
     try:
         certificate = parse(read_text(run / CERTIFICATE), run / CERTIFICATE)
     except FileProblem as problem:
-        return Verification((Finding("fail", problem.message),))
+        return Verification((_said(problem),))
+    findings: list[Finding] = []
     try:
-        return Verification(tuple(_run(run, certificate, problem_of)), certificate)
+        findings.extend(_run(run, certificate, problem_of))  # what was found before a file cannot be read stays
     except FileProblem as problem:
-        return Verification((Finding("fail", problem.message),), certificate)
+        findings.append(_said(problem))
+    return Verification(tuple(findings), certificate)
 
 
 def verify_weights(
@@ -94,14 +98,17 @@ def verify_weights(
     table: ShapeTable,
     *,
     support: Path | None = None,
+    factors: Path | None = None,
     bases: Mapping[str, Fraction] | None = None,
 ) -> Verification:
-    """Check a weights file, with its kept positions if it has any, against a compiled problem."""
+    """Check a weights file, with its kept positions and factors if it has any, against a compiled problem."""
     try:
         kept = None if support is None else read(support)
-        stored = replace(stored_from(read(weights), kept, table, weights, support), frozen=problem.frozen)
+        made_of = None if factors is None else read(factors)
+        stored = stored_from(read(weights), kept, table, weights, support, made_of, factors or Path(FACTORS))
+        stored = replace(stored, frozen=problem.frozen)
     except FileProblem as found:
-        return Verification((Finding("fail", found.message),))
+        return Verification((_said(found),))
     findings = [Finding("ok", f"{weights.name} holds the tensors of {table.model}, all finite")]
     for constraint in problem.constraints:
         line = line_of(constraint, stored, "", Given(base=(bases or {}).get(constraint.label)))
@@ -109,18 +116,23 @@ def verify_weights(
     return Verification(tuple(findings))
 
 
+def _said(problem: FileProblem) -> Finding:
+    return Finding("fail", f"{problem.message} [{problem.code}]")
+
+
 # ── a run ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator[Finding]:
     spec, weights = read(run / SPEC), read(run / WEIGHTS)
-    support = read(run / SUPPORT) if (run / SUPPORT).exists() else None
+    support, factors = read_if_there(run / SUPPORT), read_if_there(run / FACTORS)
     table = _table(run / SHAPES)
     hashes = (
         (SPEC, digest(spec), certificate.spec_hash),
         (SHAPES, table.digest, certificate.shapes_hash),
         (WEIGHTS, digest(weights), certificate.weights_hash),
         (SUPPORT, None if support is None else digest(support), certificate.support_hash),
+        (FACTORS, None if factors is None else digest(factors), certificate.factors_hash),
     )
     for name, own, stated in hashes:
         if own != stated:
@@ -129,7 +141,7 @@ def _run(run: Path, certificate: Certificate, problem_of: ProblemOf) -> Iterator
             yield Finding("ok", f"{name} is the file that was certified")
     if table.digest != certificate.shapes_hash:
         return  # of another network, or damaged: nothing can be read by it
-    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT)
+    stored = stored_from(weights, support, table, run / WEIGHTS, run / SUPPORT, factors, run / FACTORS)
     text = decode(spec, run / SPEC)
     try:
         problem = problem_of(text, table)
@@ -208,7 +220,7 @@ def _given(line: Line) -> Given:
     if line.projection is not None:
         gap = GAP.fullmatch(line.projection)
         if gap is None or (gap[1] and number(int(gap[1]) if gap[1].isdecimal() else gap[1]) <= 0):
-            raise ValueError(f"it states the projection {line.projection!r}, neither exact nor a gap")
+            raise ValueError(f"it states the projection {line.projection!r}, neither exact nor approximate nor a gap")
     return Given(measured, None if line.base is None else number(line.base), price, line.projection)
 
 

@@ -32,7 +32,7 @@ _CODES = {
 }  # fmt: skip
 _CODE_OF = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
-    "uint8": "U8", "bool": "BOOL",
+    "uint8": "U8", "uint16": "U16", "bool": "BOOL",
 }  # fmt: skip
 
 
@@ -77,6 +77,12 @@ def read_weights(raw: bytes, table: ShapeTable, path: Path) -> dict[str, Array]:
     return {t.name: _loaded(*found[untied[t.name]], t, path) for t in table.tensors}
 
 
+def save_arrays(path: Path, arrays: Mapping[str, tuple[str, Array]], metadata: Mapping[str, str]) -> Path:
+    """Save arrays of any shape, each with the type it is stored in, as canonical safetensors. Errors: P510."""
+    stored = {n: (_CODE_OF[dtype], narrowed(without_negative_zero(a), dtype)) for n, (dtype, a) in arrays.items()}
+    return write_atomically(path, _file(stored, metadata))
+
+
 def nonzero(array: Array) -> NDArray[np.bool_]:
     """Which entries are ≠ 0, by their bits: a subnormal counts even where the processor flushes it to zero."""
     if array.dtype.kind != "f":
@@ -108,7 +114,7 @@ def save_support(path: Path, kept: Arrays, table: ShapeTable) -> Path:
             continue
         mask = kept[t.name]
         if mask.shape != t.shape or mask.dtype != np.bool_:
-            raise FileProblem("P514", f"the support of `{t.name}` is {_called(mask)}, not bool {list(t.shape)}")
+            raise FileProblem("P514", f"the support of `{t.name}` is {called(mask)}, not bool {list(t.shape)}")
         packed[t.name] = ("U8", np.packbits(mask.reshape(-1), bitorder="little"))
     _check_known(kept, table, path)
     return write_atomically(path, _file(packed, {"prunelang.support": SUPPORT_VERSION}))
@@ -233,7 +239,7 @@ def _stored(array: Array, t: Tensor, path: Path) -> Array:
     """The bits to write for one tensor."""
     expected = "float32" if t.dtype == "bfloat16" else t.dtype
     if array.shape != t.shape or array.dtype != np.dtype(expected):
-        raise FileProblem("P514", f"`{t.name}` is {_called(array)}, not {t.dtype} {list(t.shape)}")
+        raise FileProblem("P514", f"`{t.name}` is {called(array)}, not {t.dtype} {list(t.shape)}")
     _check_finite(array, t.name, path)
     clean = without_negative_zero(array)
     if t.dtype == "bfloat16" and (np.asarray(clean, order="C").view("u4") & np.uint32(0xFFFF)).any():
@@ -261,5 +267,6 @@ def _same(a: Array, b: Array) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
 
 
-def _called(array: Array) -> str:
+def called(array: Array) -> str:
+    """``float32 [3, 4]``, for messages."""
     return f"{array.dtype} {list(array.shape)}"

@@ -28,7 +28,7 @@ import prunelang
 from benchmarks.magnitude import budgets_of, gradual
 from benchmarks.minimax.settings import COUNTS, MAGNITUDE, NETWORKS, POINTS, Network, dense_spec, spec_of
 from benchmarks.rows import Row, Rows, merged, read, spread, write
-from prunelang.execution import load_data
+from prunelang.inputs import load_data
 from prunelang.runtime.data import Batches
 from prunelang.runtime.registry import models
 

@@ -1,1 +1,1 @@
-"""Seconds per epoch of compiled `lc` and `ista` over a bare hand-written loop."""
+"""Seconds per epoch of compiled `lc`, `ista` and `gda` over a bare hand-written loop."""

@@ -1,4 +1,4 @@
-"""Seconds per epoch of compiled `lc` and `ista`, as ratios to a bare SGD loop on the same network, batches and machine.
+"""Seconds per epoch of compiled `lc`, `ista`, `gda`, as ratios to a bare SGD loop on the same network and batches.
 
     python -m benchmarks.overhead --json benchmarks/overhead/result.json
 
@@ -58,7 +58,7 @@ def bare(session: Session, fused: bool) -> Callable[[int], None]:
 
 
 def compiled(session: Session) -> Callable[[int], None]:
-    """One epoch of the solve phase: of `lc` a whole outer iteration, of `ista` its loop."""
+    """One epoch of the solve phase: of `lc` a whole outer iteration, of the others their loop."""
     machine = session.machine(lambda event: None, lambda: False)
     (phase,) = (s for s in session.graph.program if isinstance(s, Phase))
     for step in phase.body:
@@ -95,6 +95,7 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
         "bare fused": bare(session("lc(steps = 1)"), fused=True),
         "lc": compiled(session("lc(steps = 1)")),
         "ista": compiled(session("ista()")),
+        "gda": compiled(session("gda()")),
     }
     times: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(rounds + 1):

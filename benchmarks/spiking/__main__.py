@@ -31,7 +31,7 @@ from benchmarks.magnitude import budgets_of, gradual
 from benchmarks.rows import Row, Rows, merged, read, spread, write
 from benchmarks.spiking.points import MATCHED, METHODS, POINTS, methods_at
 from benchmarks.spiking.settings import NETWORKS, Network, dense_spec, spec_of, stages
-from prunelang.execution import load_data
+from prunelang.inputs import load_data
 from prunelang.runtime.data import Batches
 from prunelang.runtime.registry import models
 

@@ -235,6 +235,18 @@ def _integer(world: World, s: Signature, p: Parameter, node: Expr, value: Value,
     return int(number)
 
 
+def _ranks(
+    world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals
+) -> int | tuple[int, ...] | None:
+    if not isinstance(value, Items):
+        return _integer(world, s, p, node, value, local)
+    found = [_integer(world, s, p, item, world.evaluate(item, local), local) for item in value.items]
+    if not found:
+        mismatch(world, p, node, value, hint="there is one rank for each bond: `[8, 4]` for three cores")
+        return None
+    return None if None in found else tuple(n for n in found if n is not None)
+
+
 def _size(world: World, s: Signature, p: Parameter, node: Expr, value: Value, local: Locals) -> Amount | int | None:
     if isinstance(value, Amount) and value.unit == "%":
         share = as_fraction(world, node, value)
@@ -309,6 +321,7 @@ _READERS: Final[dict[str, Reader]] = {
     "matrix": _matrix,
     "number": _number,
     "integer": _integer,
+    "ranks": _ranks,
     "size": _size,
     "epochs": _epochs,
     "scalar": _scalar,

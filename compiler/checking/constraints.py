@@ -12,6 +12,7 @@ from prunelang.compiler.checking.bounds import FLIP, Bound, Ends, Relation, boun
 from prunelang.compiler.checking.combine import Reduced, reduce
 from prunelang.compiler.checking.domains import membership
 from prunelang.compiler.checking.expressions import evaluate, members, variable_is_free
+from prunelang.compiler.checking.ranks import is_list, listed, with_modes
 from prunelang.compiler.checking.splits import with_split
 from prunelang.compiler.checking.values import (
     Amount,
@@ -86,15 +87,15 @@ def constraints(world: World, node: tree.Constraint, labels: Labels, ends: Ends)
         label = wanted if node.label is not None else labels.free(wanted)
         if node.label is not None:
             labels.instances[node.label].append(label)
-        out.append(_constraint(found, label, node, text))
+        out.append(_constraint(world, found, label, node, text))
     world.body, world.report.unrolling = None, False
     return out
 
 
-def _constraint(found: _Found, label: str, node: tree.Constraint, text: str) -> Constraint:
+def _constraint(world: World, found: _Found, label: str, node: tree.Constraint, text: str) -> Constraint:
     return Constraint(
         label,
-        found.function,
+        with_modes(world, found.function, found.set),
         found.set,
         span=node.body.span,
         text=text,
@@ -150,6 +151,10 @@ def _body(world: World, body: Comparison | Membership, local: Locals, ends: Ends
     values = [evaluate(world, side, local) for side in body.sides]
     if any(isinstance(v, Wrong) for v in values):
         return None
+    if is_list(values):
+        trained = listed(world, body, values, local)
+        relation = f"≤ {canonical_text(body.sides[1 if isinstance(values[0], Combination) else 0])}"
+        return None if trained is None else _Found(trained.function, trained.set, relation)
     if not all(_is_side(world, side, value) for side, value in zip(body.sides, values, strict=True)):
         return None
     if len(values) == 2:

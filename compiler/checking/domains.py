@@ -10,7 +10,7 @@ from typing import cast
 
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.binding import single
-from prunelang.compiler.checking.modes import Modes, modes_fit
+from prunelang.compiler.checking.modes import modes_fit, train
 from prunelang.compiler.checking.values import (
     Amount,
     Combination,
@@ -24,6 +24,7 @@ from prunelang.compiler.checking.values import (
     kind_of,
 )
 from prunelang.compiler.checking.world import World
+from prunelang.compiler.forms import Modes, even
 from prunelang.compiler.problem import Blocks, Count, Entries, Function, Interval, Kept, Named, NofM, Set
 from prunelang.dsl.spans import Span
 from prunelang.dsl.tree import Call, Expr, Membership
@@ -90,7 +91,7 @@ def _needs_one(domain: Domain) -> bool:
 def _member(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Member | None:
     selectors = world.selectors
     assert selectors is not None
-    if domain.signature is not None and domain.signature.name == "sparse":
+    if domain.signature is not None and domain.signature.name == "sparse" and dict(domain.values)["n"] is not None:
         size = selectors.size(tensors.names)
         n = _entries(world, dict(domain.values)["n"], size, node)
         coefficients = {t.name: 1 for t in selectors.get(tensors.names)}
@@ -120,6 +121,8 @@ def _set(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Set | No
             return Blocks(cast(int, values["rows"]), cast(int, values["columns"]))
         case "sparse":
             assert world.selectors is not None
+            if values["n"] is None:
+                return Named("sparse")
             n = _entries(world, values["n"], world.selectors.size(tensors.names), node)
             return None if n is None else Named("sparse", (("n", n),))
         case "low_rank" | "tt":
@@ -152,24 +155,23 @@ def _ranked(
     assert selectors is not None
     (tensor,) = selectors.get(tensors.names)
     rows, columns = tensor.matrix
-    rank, modes = cast(int, values["r"]), cast(Modes | None, values.get("modes"))
-    if name == "low_rank" and rank > min(rows, columns):
+    if name == "tt":
+        return _train(world, values, rows, columns, span, node)
+    rank = cast(int | None, values["r"])
+    if rank is not None and rank > min(rows, columns):
         message = f"a {rows} × {columns} matrix has rank at most {min(rows, columns)}"
-        world.report.error(
-            "P223", span, message, hint=f"factors save something below rank {_break_even(rows, columns)}"
-        )
+        hint = f"factors store no more than the matrix up to rank {even((rows, columns))}"
+        world.report.error("P223", span, message, hint=hint)
         return None
-    if modes is None:
-        return Named(name, (("r", rank),))
+    return Named(name, () if rank is None else (("r", rank),))
+
+
+def _train(world: World, values: Mapping[str, object], rows: int, columns: int, span: Span, node: Expr) -> Set | None:
+    ranks, modes = cast("int | tuple[int, ...] | None", values["r"]), cast(Modes | None, values.get("modes"))
     where = next((a.value for a in node.arguments if a.name == "modes"), node) if isinstance(node, Call) else node
-    if not modes_fit(world, where, modes, rows, columns):
+    if modes is not None and not modes_fit(world, where, modes, rows, columns):
         return None
-    return Named(name, (("r", rank), ("modes", modes)))
-
-
-def _break_even(rows: int, columns: int) -> int:
-    """The first rank whose two factors are no smaller than the matrix: r(m + n) ≥ mn."""
-    return -(-rows * columns // (rows + columns))
+    return train(world, span, ranks, modes, rows, columns)
 
 
 def _sum(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Set | None:
@@ -184,6 +186,11 @@ def _sum(world: World, domain: Domain, tensors: Tensors, node: Expr) -> Set | No
                 part.span if part.span.end else node.span,
                 "every tensor is `dense` plus something: this sum says nothing",
             )
+            return None
+        if not isinstance(found, Named) or found.name == "box":
+            message = f"`{_name(part)}` has no place in a sum: it bounds the tensor itself, not a part of it"
+            hint = "a sum is of low_rank, tt, codebook, sparse, {…} and scaled({…})"
+            world.report.error("P238", part.span if part.span.end else node.span, message, hint=hint)
             return None
         parts.append(found)
     return Named("sum", parts=tuple(parts))

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from prunelang.compiler.catalog import DataFacts
 from prunelang.compiler.channels import freed
+from prunelang.compiler.checking import factors
 from prunelang.compiler.checking.reporter import listing
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.plan import ReportPlan, StagePlan
@@ -87,9 +88,15 @@ def finalise(world: World, objective: Objective, constraints: Iterable[Constrain
         check_frozen(world, constraint.function, constraint.span, frozen)
     for term in objective.terms:
         check_frozen(world, term.function, term.span, frozen)
-    terms = tuple(replace(t, function=restricted(world, t.function, keep, frozen)) for t in objective.terms)
-    settled = tuple(replace(c, function=restricted(world, c.function, keep, frozen)) for c in found)
-    return Problem(replace(objective, terms=terms), settled, frozen)
+    compositions = factors.compositions(found, world.selectors.table) if world.selectors else ()
+
+    def settled(function: Function) -> Function:
+        return restricted(world, factors.counted(function, compositions, world.selectors), keep, frozen)
+
+    terms = tuple(replace(t, function=settled(t.function)) for t in objective.terms)
+    found = [replace(c, function=settled(c.function)) for c in found]
+    factors.chosen(world, found, terms)
+    return Problem(replace(objective, terms=terms), tuple(found), frozen)
 
 
 def check_frozen(world: World, function: Function, span: Span, frozen: frozenset[str]) -> None:

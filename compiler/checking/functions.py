@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import cast
 
 from prunelang.compiler.channels import structural
-from prunelang.compiler.checking.modes import Modes, largest_tt_rank, modes_fit
+from prunelang.compiler.checking.modes import largest_tt_rank, modes_fit
 from prunelang.compiler.checking.numbers import NoValue, apply
 from prunelang.compiler.checking.values import (
     ONE,
@@ -24,6 +24,7 @@ from prunelang.compiler.checking.values import (
 )
 from prunelang.compiler.checking.world import World
 from prunelang.compiler.formats import affine_bytes, best_bytes
+from prunelang.compiler.forms import Modes
 from prunelang.compiler.functions import Signature
 from prunelang.compiler.problem import Count, Function, GroupCount, MatrixFunction, Measured, VectorNorm
 from prunelang.compiler.schedule import Ramp, Shape, Steps, Unit, constant

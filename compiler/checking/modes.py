@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from math import prod
+from typing import cast
 
 from prunelang.compiler.checking.arithmetic import as_fraction
 from prunelang.compiler.checking.values import Amount, Items, Value, Wrong, kind_of
 from prunelang.compiler.checking.world import Locals, World
+from prunelang.compiler.forms import Modes
+from prunelang.compiler.problem import Named
+from prunelang.compiler.trains import balanced, choose_modes, full_ranks, matrix_of, nearest_modes
+from prunelang.dsl.spans import Span
 from prunelang.dsl.tree import Expr
 
-Modes = tuple[tuple[int, int], ...]
 WANTED = "modes are pairs of whole numbers, a row and a column factor each: [[m1, n1], [m2, n2], …]"
 
 
@@ -50,12 +53,14 @@ def _factor(world: World, node: Expr, value: Value) -> int | None:
 
 
 def modes_fit(world: World, node: Expr, modes: Modes, rows: int, columns: int) -> bool:
-    """Whether the modes multiply to the matrix; reports with the nearest factorisation of as many cores if not."""
-    m, n = prod(a for a, _ in modes), prod(b for _, b in modes)
+    """Whether the modes multiply to the matrix; reports with factorisations that do if not, the nearest first."""
+    m, n = matrix_of(modes)
     if (m, n) == (rows, columns):
-        return True
-    near = balanced(rows, columns, len(modes))
-    fix = "[" + ", ".join(f"[{a}, {b}]" for a, b in near) + "]"
+        if len(modes) > 1:
+            return True
+        message = "a tensor train has two cores or more"
+        world.report.error("P224", node.span, message, hint=f"for example {_shown(choose_modes(rows, columns))}")
+        return False
     wrong = [f"the first factors multiply to {m}, the matrix has {rows} rows"] if m != rows else []
     wrong += [f"the second factors multiply to {n}, the matrix has {columns} columns"] if n != columns else []
     world.report.error(
@@ -63,38 +68,41 @@ def modes_fit(world: World, node: Expr, modes: Modes, rows: int, columns: int) -
         node.span,
         f"the modes do not fit the {rows} × {columns} matrix",
         notes=tuple(wrong),
-        hint=f"for example `{fix}`",
+        hint=f"for example {' or '.join(map(_shown, suggestions(modes, rows, columns)))}",
     )
     return False
 
 
-def balanced(rows: int, columns: int, cores: int) -> Modes:
-    """Factors of both dimensions over `cores`, as even as their primes allow, rows rising against columns falling."""
-    a, b = _spread(rows, cores), _spread(columns, cores)
-    return tuple(zip(sorted(a), sorted(b, reverse=True), strict=True))
+def suggestions(modes: Modes, rows: int, columns: int) -> tuple[Modes, ...]:
+    """The factorisation nearest to `modes`, the balanced one of as many cores, and the one with the fewest numbers."""
+    near = (nearest_modes(modes, rows, columns), balanced(rows, columns, len(modes)), choose_modes(rows, columns))
+    return tuple(dict.fromkeys(cut for cut in near if len(cut) > 1))
 
 
-def _spread(value: int, count: int) -> list[int]:
-    """`value` as a product of `count` factors: its primes, largest first, each to the smallest factor so far."""
-    factors = [1] * count
-    for p in sorted(_primes(value), reverse=True):
-        i = min(range(count), key=lambda j: factors[j])
-        factors[i] *= p
-    return factors
+def _shown(modes: Modes) -> str:
+    return "`[" + ", ".join(f"[{a}, {b}]" for a, b in modes) + "]`"
 
 
-def _primes(value: int) -> list[int]:
-    out: list[int] = []
-    p = 2
-    while p * p <= value:
-        while value % p == 0:
-            out.append(p)
-            value //= p
-        p += 1
-    return out + ([value] if value > 1 else [])
+def train(
+    world: World, span: Span, ranks: int | tuple[int, ...] | None, modes: Modes | None, rows: int, columns: int
+) -> Named | None:
+    """The set of tensor trains, with modes chosen where none are given; None after reporting ranks that do not fit."""
+    try:
+        given = choose_modes(rows, columns, ranks) if modes is None else modes
+    except ValueError:
+        cores = len(cast("tuple[int, ...]", ranks)) + 1
+        world.report.error("P237", span, f"a {rows} × {columns} matrix cannot be cut into {cores} cores")
+        return None
+    bonds = len(given) - 1
+    if isinstance(ranks, tuple) and len(ranks) != bonds:
+        message = f"{len(given)} cores have {bonds} inner rank{'' if bonds == 1 else 's'}, not {len(ranks)}"
+        world.report.error("P237", span, message, hint="give one for each bond, or one number for all of them")
+        return None
+    size = () if ranks is None else (("r", ranks),)
+    chosen = (("chosen", True),) if modes is None else ()
+    return Named("tt", (*size, ("modes", given), *chosen))
 
 
 def largest_tt_rank(modes: Modes) -> int:
     """The largest rank that any matrix of these modes can need: max_k min(∏_{i≤k} mᵢnᵢ, ∏_{i>k} mᵢnᵢ)."""
-    sizes = [a * b for a, b in modes]
-    return max((min(prod(sizes[:k]), prod(sizes[k:])) for k in range(1, len(sizes))), default=1)
+    return max(full_ranks(modes), default=1)

@@ -158,6 +158,8 @@ def solve_stage(world: World, found: Solving, target: Goal | None) -> StagePlan 
         return None
     if found.auto and target is not None:
         solver, because = choose(target.problem)
+    if solver is not None and not solver.descends:
+        return _closed(world, node, solver, target, because)
     outer = solver is not None and solver.outer
     duration = _duration(world, node.duration, outer=outer)
     clocks = _stage_clocks(duration, solver)
@@ -168,6 +170,20 @@ def solve_stage(world: World, found: Solving, target: Goal | None) -> StagePlan 
     if not outer:
         _window(world, until, duration, node)
     return StagePlan("solve", target.losses, optimizer, duration, until, solver, because=because, span=node.span)
+
+
+def _closed(world: World, node: Solve, solver: Solver, target: Goal | None, because: str) -> StagePlan | None:
+    """A solver without an optimizer: its own options say how long it runs."""
+    clauses = (("with", node.optimizer), ("for", node.duration), ("until", node.until))
+    for word, clause in clauses:
+        if clause is not None:
+            message = f"`{solver.word}` takes no `{word}`: it descends on no gradient"
+            hint = f"leave the clause out; `{solver.word}(steps = …)` says how long it runs"
+            world.report.error("P490", clause.span, message, hint=hint)
+    if target is None or any(clause is not None for _, clause in clauses):
+        return None
+    length = Duration(constant(1), "epochs")
+    return StagePlan("solve", target.losses, Adam(), length, None, solver, because=because, span=node.span)
 
 
 def pruning(world: World, node: Prune, target: Goal | None) -> StagePlan | None:

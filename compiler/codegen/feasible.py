@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 
+from prunelang.compiler.codegen import factors
 from prunelang.compiler.codegen.expressions import layout, literal, quoted
 from prunelang.compiler.codegen.program import Program, pick
 from prunelang.compiler.codegen.writer import Group, Piece
-from prunelang.compiler.graph import Feasible, Part, Step
+from prunelang.compiler.graph import Feasible, Finish, Part, Project, Step
 from prunelang.compiler.joint import (
     Bound,
     ChannelBound,
@@ -93,6 +94,9 @@ def kappa(bound: CountBound, part: Part, p: Program) -> str:
 def declare(step: Step, onto: Feasible, p: Program) -> None:
     """The projection objects of a step, before the program starts."""
     for i, part in enumerate(onto.parts):
+        if part.compositions:
+            factors.declare(part, (id(step), i), step.priced if isinstance(step, Project) else None, p)
+            continue
         if not part.bounds or selected(part) is not None:
             continue
         name = f"Π{len(p.projections) + 1}"
@@ -235,9 +239,12 @@ def channel_cost(bound: ChannelBound, of: str, p: Program) -> str:
     return f"{recount}({p.channel_bounds[bound.name]}, stays)"
 
 
-def assertions(onto: Feasible, of: str, p: Program) -> None:
-    """A recount of every upper bound on a count."""
-    for part in onto.parts:
+def assertions(step: Finish, p: Program) -> None:
+    """A recount of every upper bound on a count, and of what tensors are made of."""
+    of = step.of
+    for part in step.onto.parts:
+        if part.compositions:
+            factors.assertion(part, step, p)
         for bound in from_json(part.bounds):
             if isinstance(bound, CountBound | ChoiceBound) and bound.upper is not None:
                 p.writer.line(f"assert {cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
@@ -245,10 +252,13 @@ def assertions(onto: Feasible, of: str, p: Program) -> None:
                 p.writer.line(f"assert {channel_cost(bound, of, p)} <= {bound.upper}, {quoted(bound.name)}")
 
 
-def reports(onto: Feasible, of: str, support: str, p: Program) -> None:
+def reports(step: Finish, p: Program) -> None:
     """One printed line per constraint: its value on the weights as they are, and its bound."""
+    of, support = step.of, step.support
     feasibility = f"{PROX}.feasibility"
-    for part in onto.parts:
+    for part in step.onto.parts:
+        if part.compositions:
+            factors.report(part, step, p)
         bounds = from_json(part.bounds)
         for bound in bounds:
             match bound:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prunelang.compiler.codegen import coupling, minimax, relaxed, thresholds
+from prunelang.compiler.codegen import coupling, factors, minimax, relaxed, thresholds
 from prunelang.compiler.codegen.expressions import inside, literal, quoted
 from prunelang.compiler.codegen.program import BATCHES, Program
-from prunelang.compiler.graph import Batches, Descend, Latent, Loss, Optimizer, Quadratic, Record, Saturated, Step
+from prunelang.compiler.graph import (
+    Batches,
+    Descend,
+    Factors,
+    Latent,
+    Loss,
+    Optimizer,
+    Quadratic,
+    Record,
+    Saturated,
+    Step,
+)
 from prunelang.compiler.schedule import Constant, Schedule, clocks_of, is_constant
 
 COUPLED = ("sgd", "adam")  # weight decay is added to the gradient, so μW may ride on it
@@ -79,7 +90,9 @@ def _build(node: Optimizer, head: Descend, p: Program) -> None:
     groups = []
     for state in _groups(node, p):
         own = f', "weight_decay": {_decay(node, pulls[state], p)}' if state in pulls else ""
-        groups.append(f'{{"params": {p.name(state)}{own}}}')
+        held = p.nodes[state]
+        held_by = factors.parameters(held, p) if isinstance(held, Factors) else p.name(state)
+        groups.append(f'{{"params": {held_by}{own}}}')
     options = {k: str(v) if isinstance(v, bool) else p.expression(v) for k, v in node.options.items()}
     if "beta1" in options:
         options["betas"] = f"({options.pop('beta1')}, {options.pop('beta2')})"
@@ -121,9 +134,22 @@ def _constants(node: Optimizer, head: Descend, p: Program) -> None:
         with p.writer.block("with torch.no_grad():"):
             p.writer.line(f"{name} = [x * {p.name(q.level)} for x in {p.name(q.target)}]")
     relaxed.rooms(head, p)
-    if head.support:
-        pairs = f"zip({p.name(head.support)}, {p.name(p.weights_of(head.support))})"
+    for made in _made(head, p):
+        factors.enter(made, p)
+    if head.support and (loose := _restricted(head, p)):
+        pairs = f"zip({p.view(head.support, loose)}, {p.view(p.weights_of(head.support), loose)})"
         p.writer.line(f"kept = [mask.to(w.dtype) for mask, w in {pairs}]")
+
+
+def _made(head: Descend, p: Program) -> list[Factors]:
+    """The factors that the descent moves."""
+    return [node for name in head.latents if isinstance(node := p.nodes[name], Factors)]
+
+
+def _restricted(head: Descend, p: Program) -> tuple[str, ...]:
+    """The tensors whose gradients are restricted to the support: all but those that are made of factors."""
+    made = {t for node in _made(head, p) for t in node.tensors}
+    return tuple(t for t in p.tensors(head.support) if t not in made) if head.support else ()
 
 
 def _pulls(head: Descend) -> list[tuple[Quadratic, str]]:
@@ -157,6 +183,7 @@ def _epochs(loop: Batches, node: Optimizer, head: Descend, p: Program, emit: Emi
                 with w.block("if done == total:"):
                     w.line("break")
         w.line("drawn += 1")
+        emit(loop.settle, p)
         w.line(f'mean = watch.mean(f"{_stage(loop)}, epoch {{epoch}}")')
         emit(loop.each_epoch, p)
         if loop.until:
@@ -261,17 +288,21 @@ def _closed_form(node: Optimizer, head: Descend, p: Program) -> None:
             w.line(f"{p.kernel('add_pull_')}({grads}, {weights}, {constant}, {p.name(q.level)})")
     relaxed.gradients(head, p)
     coupling.gradients(head, p)
-    if head.support:
-        grads = f"{p.kernel('gradients')}({p.name(p.weights_of(head.support))})"
+    if head.support and (loose := _restricted(head, p)):
+        grads = f"{p.kernel('gradients')}({p.view(p.weights_of(head.support), loose)})"
         w.line(f"{p.kernel('restrict_')}({grads}, kept)")
-    for name in head.latents:
-        thresholds.hand_over(name, p)
+    for made in _made(head, p):
+        factors.hand_over(made, p)
+    for name, _ in _latents(head, p):
+        if isinstance(p.nodes[name], Latent):
+            thresholds.hand_over(name, p)
 
 
 def _latents(head: Descend, p: Program) -> list[tuple[str, str]]:
-    """(latent, the weights that it writes)."""
+    """(latent or factors, the weights that it writes)."""
     nodes = [p.nodes[n] for n in head.latents]
-    return [(p.name(n.name), p.name(n.of)) for n in nodes if isinstance(n, Latent)]
+    own = [(n.name, p.name(n.of)) for n in nodes if isinstance(n, Latent)]
+    return own + [(n.name, p.view(n.of, n.tensors)) for n in nodes if isinstance(n, Factors)]
 
 
 def _term(loss: Loss, number: int, p: Program) -> str:

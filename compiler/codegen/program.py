@@ -11,6 +11,7 @@ from prunelang.compiler.codegen.expressions import has_ramp, source
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.sources import Symbol
 from prunelang.compiler.codegen.writer import Writer
+from prunelang.compiler.forms import Composition
 from prunelang.compiler.graph import (
     Batches,
     Buffers,
@@ -24,6 +25,7 @@ from prunelang.compiler.graph import (
     Multipliers,
     Optimizer,
     Outer,
+    Project,
     Prox,
     Rest,
     Saddle,
@@ -37,6 +39,7 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.graph.steps import Descend
 from prunelang.compiler.plan import Plan
+from prunelang.compiler.problem import Budget
 from prunelang.compiler.schedule import Schedule, clocks_of
 from prunelang.dsl.spans import NOWHERE, Span
 
@@ -48,10 +51,10 @@ BATCHES = "prunelang.runtime.data.batches"
 LOCALS = frozenset(
     {
         "args", "batch", "c", "certify_x", "certify_y", "count", "crossing", "data", "done", "drawn", "end", "epoch",
-        "frozen", "group", "k", "keep", "kept", "last", "latent", "left", "loss", "mask", "mean", "name", "net",
-        "norm", "now", "outputs", "outside", "p", "projected", "q", "reason", "select_x", "select_y", "start", "step",
-        "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y", "value", "w", "watch",
-        "watched", "x", "y",
+        "frozen", "group", "k", "keep", "kept", "label", "last", "latent", "left", "loss", "mask", "mean", "most",
+        "name", "net", "norm", "now", "outputs", "outside", "p", "projected", "q", "reason", "select_x", "select_y",
+        "start", "step", "test_x", "test_y", "total", "train_x", "train_y", "v", "validation_x", "validation_y",
+        "value", "w", "watch", "watched", "x", "y",
     }
 )  # fmt: skip
 
@@ -69,6 +72,7 @@ class Program:
     clocks: frozenset[str] = frozenset()  # that something in the current phase reads
     outer: int | None = None  # iterations of the outer loop under way
     projections: dict[tuple[int, int], str] = field(default_factory=dict)  # variable by step and part
+    data_of_factors: dict[Composition | Budget, str] = field(default_factory=dict)  # variables
     channel_bounds: dict[str, str] = field(default_factory=dict)  # by label, as the script names them
     steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
     bases: dict[tuple[str, str], str] = field(default_factory=dict)  # variable of `base` by constraint and split
@@ -184,6 +188,8 @@ def clocks_outside_loops(program: tuple[Step, ...]) -> frozenset[str]:
             found.add("epoch")
         if isinstance(step, Prox):
             found |= clocks_of(step.weight) - {"k"}
+        if isinstance(step, Project) and step.priced is not None:
+            found |= clocks_of(step.priced.weight) - {"k"}
         if isinstance(step, Evaluate):
             found |= {c for x in step.losses for c in clocks_of(x.weight)} - {"k"}
     return frozenset(found)
@@ -213,6 +219,8 @@ def _schedules(graph: Graph, step: Step) -> Iterable[Schedule]:
         yield from (v for v in options if not isinstance(v, bool))
     if isinstance(step, Prox):
         yield step.weight
+    if isinstance(step, Project) and step.priced is not None:
+        yield step.priced.weight
     if isinstance(step, Saddle):
         node = graph.node(step.allocate.multipliers)
         assert isinstance(node, Multipliers)

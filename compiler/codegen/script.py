@@ -14,12 +14,17 @@ from prunelang.compiler.codegen import feasible
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.program import LOCALS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_activity, require_no_coded_length, require_no_search
+from prunelang.compiler.codegen.selection import (
+    require_no_activity,
+    require_no_coded_length,
+    require_no_search,
+    require_no_splitting,
+)
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
 from prunelang.compiler.codegen.writer import WIDTH, Writer
-from prunelang.compiler.graph import Graph, Hit, Project, Rest, Weights, walk
+from prunelang.compiler.graph import Factor, Graph, Hit, Project, Reproject, Rest, Weights, walk
 from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
 from prunelang.compiler.problem import Interval, Measured
@@ -78,6 +83,7 @@ class _Script:
 
     def emitted(self) -> Emitted:
         require_no_search(self.program)
+        require_no_splitting(self.program)
         require_no_activity(self.program)
         require_no_coded_length(self.program)
         main, arguments = self.main(), self.arguments()
@@ -164,7 +170,7 @@ class _Script:
             if node.name in p.used:
                 emit_state(node, p)
         for step in walk(self.graph.program):
-            if isinstance(step, Project | Hit):
+            if isinstance(step, Project | Hit | Factor | Reproject):
                 feasible.declare(step, step.onto, p)
         w.line("torch.set_flush_denormal(True)  # weights that shrink step by step get there, and it is slow")
         w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")

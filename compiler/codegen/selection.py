@@ -1,4 +1,4 @@
-"""Emitters of what looks at data that is not trained on: `base`, and the search, which no script carries out."""
+"""Emitters of what looks at data that is not trained on: `base`; and what no script carries out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.codegen.stopping import measured
 from prunelang.compiler.description import NAME as DESCRIPTION
-from prunelang.compiler.graph import KeepBest, Observe, Search, walk
+from prunelang.compiler.graph import KeepBest, Observe, Search, Sweep, walk
 from prunelang.compiler.synops import MEASURED as ACTIVITY
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 
@@ -53,6 +53,17 @@ def require_no_activity(p: Program) -> None:
         if c.function.name in ACTIVITY
     ]
     if found:
+        raise SpecError(found, p.plan.source)
+
+
+def require_no_splitting(p: Program) -> None:
+    """Raises `SpecError` (P494) for a graph that splits the network into its layers."""
+    if any(isinstance(s, Sweep) for s in walk(p.graph.program)):
+        found = [
+            Diagnostic("P494", "error", f"`{s.solver.word}` is not written as a script", s.span, hint="`prune run` it")
+            for s in p.plan.stages
+            if s.solver is not None and not s.solver.descends
+        ]
         raise SpecError(found, p.plan.source)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from prunelang.compiler.codegen import coupling, minimax, stopping, thresholds
+from prunelang.compiler.codegen import coupling, factors, minimax, stopping, thresholds
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
@@ -12,6 +12,7 @@ from prunelang.compiler.graph import (
     Copy,
     Data,
     Dual,
+    Factors,
     Gates,
     Latent,
     Level,
@@ -65,6 +66,7 @@ def _(node: Dual, p: Program) -> None:
     p.writer.line(f"{p.name(node.name)} = [{zero} for w in {p.name(node.like)}]")
 
 
+emit_state.register(Factors)(factors.state)
 emit_state.register(Gates)(coupling.gates)
 emit_state.register(Sparsity)(minimax.sparsity)
 emit_state.register(Multipliers)(minimax.multipliers)

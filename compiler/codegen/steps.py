@@ -5,10 +5,21 @@ from __future__ import annotations
 from functools import singledispatch
 from itertools import groupby
 
-from prunelang.compiler.codegen import coupling, feasible, minimax, pruning, relaxed, selection, stopping, thresholds
+from prunelang.compiler.codegen import (
+    coupling,
+    factors,
+    feasible,
+    minimax,
+    pruning,
+    relaxed,
+    selection,
+    stopping,
+    thresholds,
+)
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.loop import emit_batches, emit_descend
 from prunelang.compiler.codegen.program import BATCHES, Program, clocks_outside_loops, clocks_used
+from prunelang.compiler.forms import Box
 from prunelang.compiler.graph import (
     Aim,
     Ascend,
@@ -17,9 +28,11 @@ from prunelang.compiler.graph import (
     Bracket,
     Certify,
     Combination,
+    Compose,
     Confine,
     Descend,
     Evaluate,
+    Factor,
     Feasible,
     Fill,
     Finish,
@@ -38,6 +51,7 @@ from prunelang.compiler.graph import (
     Reach,
     Recalibrate,
     Record,
+    Reproject,
     Restore,
     Retain,
     Saddle,
@@ -68,6 +82,9 @@ WITHOUT_GRADIENT = (
     SteerPenalty,
     Hit,
     Retain,
+    Compose,
+    Factor,
+    Reproject,
     Finish,
 )
 
@@ -159,11 +176,16 @@ def _(step: Ascend, p: Program) -> None:
 @emit_step.register
 def _(step: Project, p: Program) -> None:
     p.writer.comment(step.line())
+    if step.factors:
+        p.writer.line(f"{p.name(step.factors)} = {{}}")
     for i, part in enumerate(step.onto.parts):
         out = p.view(step.target, part.tensors)
         masks = p.view(step.support, part.tensors) if step.support else ""
         _combine(out, step.source, part.tensors, p)
-        feasible.project_part(step, i, part, out, masks, p)
+        if part.compositions:
+            factors.project_part(step, i, part, step.target, p)
+        else:
+            feasible.project_part(step, i, part, out, masks, p)
 
 
 @emit_step.register
@@ -172,6 +194,10 @@ def _(step: ProjectBalls, p: Program) -> None:
         for name, radius in part.balls:
             ball = f"{p.view(step.target, part.tensors)}, {quoted(name)}, {radius!r}"
             p.writer.line(f"{p.kernel('shrink_')}({ball})")
+        for c in part.compositions:
+            if isinstance(box := c.forms[0], Box):
+                p.writer.line(f"torch._foreach_clamp_min_({p.view(step.target, c.tensors)}, {box.lo!r})")
+                p.writer.line(f"torch._foreach_clamp_max_({p.view(step.target, c.tensors)}, {box.hi!r})")
 
 
 @emit_step.register
@@ -185,6 +211,10 @@ def _(step: Prox, p: Program) -> None:
         with p.writer.block(f"for mask, v in zip({p.view(step.support, step.tensors)}, {out}):"):
             p.writer.line("torch.ne(v, 0, out=mask)")
 
+
+emit_step.register(Compose)(factors.compose)
+emit_step.register(Factor)(factors.factor)
+emit_step.register(Reproject)(factors.reproject)
 
 emit_step.register(Aim)(thresholds.aim)
 emit_step.register(Fill)(thresholds.fill)
@@ -218,7 +248,9 @@ def _(step: Finish, p: Program) -> None:
     p.writer.comment(step.line())
     if step.value != Combination(((1, step.of, None),)):
         _combine(p.name(step.of), step.value, p.tensors(step.of), p)
-    feasible.assertions(step.onto, step.of, p)
+    if step.factors:
+        factors.settle(step.factors, p)
+    feasible.assertions(step, p)
 
 
 @emit_step.register
@@ -254,7 +286,7 @@ def _(step: Certify, p: Program) -> None:
     for finish in (s for s in walk(p.graph.program) if isinstance(s, Finish)):
         if finish.onto not in reported:
             reported.append(finish.onto)
-            feasible.reports(finish.onto, finish.of, finish.support, p)
+            feasible.reports(finish, p)
 
 
 def _combine(out: str, value: Combination, tensors: tuple[str, ...], p: Program) -> None:

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from prunelang.compiler.codegen import factors
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.loop import criterion
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
     Buffers,
     Evaluate,
+    Factors,
     Floor,
     Forget,
     KeepBest,
@@ -74,6 +76,8 @@ def _tensors(step: Forget, p: Program) -> list[str]:
         if isinstance(node, Buffers):
             p.inliner.external("torch")
             parts.append(f"*map(net.get_buffer, [{', '.join(map(quoted, node.tensors))}])")
+        elif isinstance(node, Factors):
+            parts.append(f"*{factors.parameters(node, p)}")
         elif p.tensors(name):
             parts.append(f"*{p.name(name)}")
         if isinstance(node, Weights):

@@ -8,8 +8,10 @@ from __future__ import annotations
 from itertools import chain
 
 from prunelang.compiler.codes.base import Code
+from prunelang.compiler.codes.blocks import BLOCKS
 from prunelang.compiler.codes.channels import CHANNELS
 from prunelang.compiler.codes.description import DESCRIPTION
+from prunelang.compiler.codes.factors import FACTORS
 from prunelang.compiler.codes.files import FILES
 from prunelang.compiler.codes.meaning import MEANING
 from prunelang.compiler.codes.minimax import MINIMAX
@@ -26,7 +28,7 @@ __all__ = ["CODES", "Code", "page"]
 
 def _all() -> dict[str, Code]:
     found: dict[str, Code] = {}
-    structural = (STRUCTURAL, CHANNELS, MINIMAX)
+    structural = (STRUCTURAL, FACTORS, CHANNELS, MINIMAX, BLOCKS)
     measured = (SYNOPS, SPIKING, SELECTION, PROBING, DESCRIPTION)
     pages = (SYNTAX, MEANING, STAGES, *structural, *measured, FILES)
     for code in chain.from_iterable(pages):

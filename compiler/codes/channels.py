@@ -1,4 +1,4 @@
-"""P53x: networks that are made smaller by the units that have no weights left."""
+"""P53x: networks that are made smaller, by the units that have no weights left or by layers of factors."""
 
 from __future__ import annotations
 
@@ -31,6 +31,42 @@ CHANNELS = (
         "description of a shrunk network that does not fit",
         "The members that were kept, as a file names them, are not those of the network's coupling groups.",
         "The description belongs to another network, or the network's code has changed.",
+        "Export the run again, with the code that is used now.",
+    ),
+    Code(
+        "P534",
+        "units and factors at once",
+        "A constraint counts units that would be cut out, in a network whose layers would multiply by factors.",
+        "Factors are of the full size of their layer: cutting both ways would change what was certified.",
+        "Ask for one of the two in a spec, or export the factors with `--to best`.",
+    ),
+    Code(
+        "P535",
+        "layer that cannot multiply by factors",
+        "A tensor is made of factors, and what uses it is no plain `nn.Linear` or `nn.Conv2d`.",
+        "Only for these there are modules that multiply by the factors; a class of its own may do anything.",
+        "Take the tensor out of the constraint, make its layer one of the two, or export the factors with `--to best`.",
+    ),
+    Code(
+        "P536",
+        "network that does not run with layers of factors",
+        "Some module failed once layers multiplied by their factors.",
+        "It reads the `weight` of a layer, or sizes that are stated beside it, instead of calling the layer.",
+        "Call the layer, or export the factors with `--to best`.",
+    ),
+    Code(
+        "P537",
+        "other outputs with layers of factors",
+        "The network with layers of factors does not give the outputs of the one that it was made from.",
+        "A layer is used in another way than by calling it, or factors of very different sizes lose digits in the type "
+        "of the network.",
+        "Call the layer, run in float64, or export the factors with `--to best`.",
+    ),
+    Code(
+        "P538",
+        "description of layers of factors that does not fit",
+        "The layers, forms, ranks or orders that a file names are not possible in the network.",
+        "The description was changed, belongs to another network, or the network's code has changed.",
         "Export the run again, with the code that is used now.",
     ),
 )

@@ -14,6 +14,7 @@ Kind = Literal[
     "matrix",  # one tensor, seen as a matrix with the output dimension first
     "number",  # a plain number; a percentage is its value
     "integer",
+    "ranks",  # a whole number, or a list of them
     "size",  # a whole number, or a percentage of the tensors' size
     "split",  # train | validation | test
     "choice",  # a member of an enumeration
@@ -39,6 +40,7 @@ KIND_WORDS: Final[dict[Kind, str]] = {
     "matrix": "one tensor",
     "number": "a number",
     "integer": "a whole number",
+    "ranks": "a whole number, or a list of them",
     "size": "a whole number or a percentage",
     "split": "train, validation or test",
     "choice": "one of its members",

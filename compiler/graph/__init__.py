@@ -1,9 +1,11 @@
 """The runtime graph: state and a program over it; printed, serialised, verified, executed and emitted as one thing."""
 
 from prunelang.compiler.graph.base import Graph, State, Step, walk
+from prunelang.compiler.graph.blocks import Activations, Block, Join, Layers, Split, Sweep
 from prunelang.compiler.graph.calibration import Calibrate, Calibration, Tighten
 from prunelang.compiler.graph.codec import from_json, to_json
 from prunelang.compiler.graph.coupling import Coupling, Gates, SteerGates
+from prunelang.compiler.graph.factors import Compose, Factor, Factors, Reproject
 from prunelang.compiler.graph.listing import listing
 from prunelang.compiler.graph.minimax import (
     Allocate,
@@ -36,6 +38,7 @@ from prunelang.compiler.graph.state import (
     Optimizer,
     Part,
     Penalty,
+    Priced,
     Quadratic,
     Rest,
     Support,
@@ -74,6 +77,7 @@ from prunelang.compiler.graph.thresholds import (
 from prunelang.compiler.graph.verify import InvalidGraph, verify
 
 __all__ = [
+    "Activations",
     "Aim",
     "Allocate",
     "Ascend",
@@ -81,12 +85,14 @@ __all__ = [
     "AscendResidual",
     "Assign",
     "Batches",
+    "Block",
     "Bracket",
     "Buffers",
     "Calibrate",
     "Calibration",
     "Certify",
     "Combination",
+    "Compose",
     "Confine",
     "Copy",
     "Coupling",
@@ -94,6 +100,8 @@ __all__ = [
     "Descend",
     "Dual",
     "Evaluate",
+    "Factor",
+    "Factors",
     "Feasible",
     "Fill",
     "Finish",
@@ -104,8 +112,10 @@ __all__ = [
     "Hit",
     "InvalidGraph",
     "Items",
+    "Join",
     "KeepBest",
     "Latent",
+    "Layers",
     "Level",
     "Loss",
     "Materialize",
@@ -118,6 +128,7 @@ __all__ = [
     "Penalty",
     "Phase",
     "Piece",
+    "Priced",
     "Project",
     "ProjectBalls",
     "Prox",
@@ -125,6 +136,7 @@ __all__ = [
     "Reach",
     "Recalibrate",
     "Record",
+    "Reproject",
     "Resource",
     "Rest",
     "Restore",
@@ -138,6 +150,7 @@ __all__ = [
     "Shrink",
     "Snapshot",
     "Sparsity",
+    "Split",
     "Start",
     "State",
     "Steer",
@@ -146,6 +159,7 @@ __all__ = [
     "Step",
     "Sums",
     "Support",
+    "Sweep",
     "Tabulate",
     "Tighten",
     "TrainedLevel",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
-from prunelang.compiler import schedule
+from prunelang.compiler import forms, problem, schedule
 from prunelang.compiler.graph import (
+    blocks,
     calibration,
     coupling,
+    factors,
     minimax,
     pruning,
     relaxed,
@@ -73,6 +75,7 @@ def _nodes() -> dict[str, type]:
         state.Loss,
         state.Quadratic,
         state.Penalty,
+        state.Priced,
         coupling.Coupling,
         state.Part,
         state.Feasible,
@@ -82,9 +85,27 @@ def _nodes() -> dict[str, type]:
         resource.Resource,
         thresholds.Rise,
         stopping.Saturated,
+        forms.Composition,
+        *get_args(forms.Form),
+        problem.Budget,
+        problem.FactorCost,
+        problem.FactorTerm,
     )
     found: dict[str, type] = {c.__name__: c for c in records}
-    for module in (state, steps, calibration, coupling, minimax, stopping, selection, pruning, relaxed, thresholds):
+    for module in (
+        state,
+        steps,
+        blocks,
+        calibration,
+        coupling,
+        factors,
+        minimax,
+        stopping,
+        selection,
+        pruning,
+        relaxed,
+        thresholds,
+    ):
         for item in vars(module).values():
             if isinstance(item, type) and issubclass(item, State | Step) and item not in (State, Step):
                 found[item.__name__] = item

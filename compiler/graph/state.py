@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from prunelang.compiler.forms import Composition
 from prunelang.compiler.graph.base import State
+from prunelang.compiler.problem import Budget, FactorCost
 from prunelang.compiler.schedule import Schedule
 from prunelang.dsl.numbers import grouped
 
@@ -211,10 +213,27 @@ class Penalty:
 
 
 @dataclass(frozen=True)
+class Priced:
+    """``weight · cost`` of what tensors are made of, in the objective of a projection."""
+
+    cost: FactorCost
+    weight: Schedule
+
+    def on(self, part: Part) -> FactorCost | None:
+        """The cost of the tensors of a part alone; None where it counts none of them."""
+        own = self.cost.within(part.tensors)
+        return own if own.entries else None
+
+    def __str__(self) -> str:
+        return f"{self.weight} {self.cost.name}"
+
+
+@dataclass(frozen=True)
 class Part:
     """One independent piece of a feasible set: constraints that share tensors, projected together.
 
-    `bounds` are count constraints as data (`prunelang.compiler.joint`), `balls` norm balls ``(name, radius)``.
+    `bounds` are count constraints as data (`prunelang.compiler.joint`), `balls` norm balls ``(name, radius)``. A part
+    has those or `compositions`, of disjoint tensors, whose free ranks and counts are chosen together under `budgets`.
     """
 
     tensors: tuple[str, ...]
@@ -222,8 +241,10 @@ class Part:
     text: str
     bounds: tuple[Mapping[str, Any], ...] = ()
     balls: tuple[tuple[str, float], ...] = ()  # ("norm1" | "norm2" | "norminf", radius)
-    exactness: Literal["exact", "gap"] = "exact"
-    keeps: Literal["support", "project each step"] = "support"  # how finetune keeps it
+    exactness: Literal["exact", "gap", "approximate"] = "exact"  # approximate: feasible, the distance has no bound
+    keeps: Literal["support", "project each step", "factors"] = "support"  # how finetune keeps it
+    compositions: tuple[Composition, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from prunelang.compiler.graph.base import Step, Sync
 from prunelang.compiler.graph.coupling import Coupling
-from prunelang.compiler.graph.state import Combination, Feasible, Loss, Penalty, Quadratic
+from prunelang.compiler.graph.state import Combination, Feasible, Loss, Penalty, Priced, Quadratic
 from prunelang.compiler.graph.stopping import Saturated
 from prunelang.compiler.schedule import Schedule
 
@@ -34,7 +34,8 @@ class Project(Step):
     """``target ← Π_C(source)``; kept positions go to `support`.
 
     `over` is the coefficient μ of the pull: times the multiplier of a norm ball's projection it is the ball's price.
-    A `final` one ends a solve: the history tells how much of the weights it removed.
+    A `final` one ends a solve: the history tells how much of the weights it removed. What composed tensors are made of
+    goes to `factors`; with a `priced` cost it is ``argmin μ/2 ‖source − θ‖² + weight · cost(θ)`` over C.
     """
 
     target: str
@@ -43,22 +44,27 @@ class Project(Step):
     support: str | None = None
     over: str | None = None
     final: bool = False
+    factors: str | None = None
+    priced: Priced | None = None
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
         marks = {p.exactness for p in self.onto.parts}
-        return f"{self.target} ← Π{self.onto}({self.source})" + ("   [gap certified]" if "gap" in marks else "")
+        price = f" + {self.priced}" if self.priced else ""
+        mark = "   [gap certified]" if "gap" in marks else ""
+        return f"{self.target} ← Π{self.onto}({self.source}){price}{mark}"
 
     def reads(self) -> tuple[str, ...]:
         return self.source.names()
 
     def writes(self) -> tuple[str, ...]:
-        return (self.target, *((self.support,) if self.support else ()))
+        return (self.target, *(n for n in (self.support, self.factors) if n))
 
 
 @dataclass(frozen=True)
 class ProjectBalls(Step):
-    """``target ← Π_balls(target)`` after every optimizer step: how finetune keeps sets that a support does not."""
+    """``target ← Π(target)`` for balls and boxes after every optimizer step: how finetune keeps sets that a support
+    does not."""
 
     target: str
     onto: Feasible
@@ -193,19 +199,21 @@ class Recalibrate(Step):
 
 @dataclass(frozen=True)
 class Finish(Step):
-    """``W ← value``, then exact joint feasibility, asserted by recount."""
+    """``W ← value``, composed tensors ``← Δ(factors)``, then exact joint feasibility, asserted by recount."""
 
     of: str
     value: Combination
     onto: Feasible
     support: str
+    factors: str | None = None
     sync: ClassVar[Sync] = "host"
 
     def line(self) -> str:
-        return f"finish {self.of} ← {self.value} ∈ {self.onto}"
+        composed = f", Δ({self.factors})" if self.factors else ""
+        return f"finish {self.of} ← {self.value}{composed} ∈ {self.onto}"
 
     def reads(self) -> tuple[str, ...]:
-        return self.value.names()
+        return (*self.value.names(), *((self.factors,) if self.factors else ()))
 
     def writes(self) -> tuple[str, ...]:
         return (self.of, self.support)
@@ -223,7 +231,8 @@ class Certify(Step):
 
 @dataclass(frozen=True)
 class Batches(Step):
-    """``for each batch × D``: the one inner loop. `each_epoch` runs at every epoch boundary.
+    """``for each batch × D``: the one inner loop. `each_epoch` runs at every epoch boundary, `settle` right before it:
+    what a boundary needs so that the network counts as good.
 
     With `until` the test is made after each epoch, and D is the upper limit.
     """
@@ -235,6 +244,7 @@ class Batches(Step):
     optimizer: str  # started afresh at the entry when its policy says so
     each_epoch: tuple[Step, ...] = ()
     until: Saturated | None = None
+    settle: tuple[Step, ...] = ()
 
     def line(self) -> str:
         test = f", {self.until}" if self.until else ""
@@ -244,7 +254,7 @@ class Batches(Step):
         return (self.data, self.optimizer)
 
     def bodies(self) -> tuple[tuple[str, tuple[Step, ...]], ...]:
-        return (("", self.body), ("each epoch:", self.each_epoch))
+        return (("", self.body), ("settle:", self.settle), ("each epoch:", self.each_epoch))
 
 
 @dataclass(frozen=True)

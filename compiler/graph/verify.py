@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from prunelang.compiler.graph.base import Graph, Step, walk
 from prunelang.compiler.graph.calibration import Calibrate, Calibration, Tighten, named_bounds
 from prunelang.compiler.graph.coupling import Gates
+from prunelang.compiler.graph.factors import Compose, Factor, Factors
 from prunelang.compiler.graph.games import games
 from prunelang.compiler.graph.pruning import Bracket, Reach
 from prunelang.compiler.graph.relaxed import SteerPenalty
 from prunelang.compiler.graph.selection import Search, named_levels
 from prunelang.compiler.graph.state import Buffers, Copy, Data, Dual, Level, Optimizer, Rest, Support, Weights
-from prunelang.compiler.graph.steps import Batches, Certify, Descend, Finish, Outer, Phase
+from prunelang.compiler.graph.steps import Batches, Certify, Descend, Finish, Outer, Phase, Project
 from prunelang.compiler.graph.stopping import Evaluate, KeepBest, Restore, Snapshot
 from prunelang.compiler.graph.thresholds import Aim, Latent, Materialize, Rise, Steer, Sums, TrainedLevel
 from prunelang.compiler.schedule import Schedule, clocks_of
@@ -32,9 +33,11 @@ def verify(graph: Graph) -> None:
     """Raise `InvalidGraph` unless names resolve, nothing is read before it is written, copies never share storage
     with weights, no step inside a batch loop makes the host wait, every descent's tensors are its optimizer's,
     schedules use only the clocks in scope, loops that end early watch what they evaluate, what is removed is of the
-    support's tensors, levels and multipliers of a minimax belong together, and every solve finishes feasible."""
+    support's tensors, levels and multipliers of a minimax belong together, composed tensors are moved through
+    their factors in the loops that train those, and every solve finishes feasible."""
     findings = [*_names(graph), *_definite(graph), *_levels(graph.program, "phase"), *_optimizers(graph), *_ends(graph)]
     findings += [*_clocks(graph), *_stopping(graph), *_removals(graph), *_calibrations(graph), *games(graph)]
+    findings += _factors(graph)
     if findings:
         raise InvalidGraph(findings)
 
@@ -90,7 +93,7 @@ def _levels(program: tuple[Step, ...], level: str) -> Iterator[str]:
         inner = "outer" if isinstance(step, Outer) else level
         if isinstance(step, Batches):
             yield from _levels(step.body, "step")
-            yield from _levels(step.each_epoch, level if level == "step" else "epoch")
+            yield from _levels((*step.settle, *step.each_epoch), level if level == "step" else "epoch")
         else:
             for _, body in step.bodies():
                 yield from _levels(body, level if level == "step" else inner)
@@ -166,6 +169,28 @@ def _calibrations(graph: Graph) -> Iterator[str]:
             yield f"`{step.line()}` has nothing to do"
 
 
+def _factors(graph: Graph) -> Iterator[str]:
+    """Each tensor is made of one thing, in the weights that it is of; what a descent trains is composed in its loop."""
+    found = {s.name: s for s in graph.state if isinstance(s, Factors)}
+    for node in found.values():
+        of = graph.node(node.of)
+        for name in sorted(set(node.tensors) - set(of.tensors if isinstance(of, Weights) else ())):
+            yield f"`{node.name}` composes `{name}`, which is not in `{node.of}`"
+        for name in sorted({t for t in node.tensors if node.tensors.count(t) > 1}):
+            yield f"`{node.name}` composes `{name}` twice"
+    for step in walk(graph.program):
+        if isinstance(step, Compose | Factor) and step.factors in found and step.of != found[step.factors].of:
+            yield f"`{step.line()}` composes other weights than `{step.factors}` is of"
+        if isinstance(step, Batches) and isinstance(head := step.body[0], Descend):
+            for name in (n for n in head.latents if n in found):
+                for where, exact in ((step.body, False), (step.settle, True)):
+                    if not any(isinstance(s, Compose) and (s.factors, s.exact) == (name, exact) for s in where):
+                        yield f"`{head.line()}` trains `{name}`, and its loop composes nothing of it"
+                held = {t for s in head.of if isinstance(w := graph.node(s), Weights) for t in w.tensors}
+                for tensor in sorted(held & set(found[name].tensors)):
+                    yield f"`{head.line()}` moves `{tensor}` itself and what it is made of"
+
+
 def _clocks(graph: Graph) -> Iterator[str]:
     optimizers = {s.name: s for s in graph.state if isinstance(s, Optimizer)}
     levels = {s.name: s for s in graph.state if isinstance(s, Level)}
@@ -197,6 +222,8 @@ def _clocks(graph: Graph) -> Iterator[str]:
             if isinstance(step, Batches):
                 yield from check("the duration", step.duration, scope)
                 inner |= {"epoch", "step"}
+            if isinstance(step, Project) and step.priced is not None:
+                yield from check(f"the weight of {step.priced.cost.name}", step.priced.weight, scope | {"k"})
             if isinstance(step, Descend | Evaluate):
                 for loss in step.losses:  # `k` stays 0 where nothing counts: an objective serves all stages
                     yield from check(f"the weight of {loss.name}", loss.weight, scope | {"k"})

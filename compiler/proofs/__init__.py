@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Literal, TypeAlias
 
 from prunelang.compiler.problem import Problem
-from prunelang.compiler.proofs import report, words
+from prunelang.compiler.proofs import factors, report, words
 from prunelang.compiler.proofs.bounds import Range, System
 from prunelang.compiler.proofs.conflicts import Conflict, Evidence, conflicts, stem
 from prunelang.compiler.proofs.lines import Line, extremes, lines_of
@@ -48,6 +48,13 @@ class Proof:
         of = f" of {words.number(self.dense)}" if self.dense is not None and ends else ""
         least, most = ("?" if end is None else words.number(end) for end in (self.range.lower, self.range.upper))
         asked = f"{self.label}: {self.function} {', '.join(ends)}{of} {self.unit}".rstrip()
+        if self.function.startswith("∈"):
+            return f"{asked}; made so, whatever the weights"
+        if self.range.lower is None and self.range.upper is None:
+            return f"{asked}; {self.verdict}"
+        if self.verdict == "not decided by counts":
+            between = "" if self.range.upper is None else f"anything from {least} to {most}, "
+            return f"{asked}; {between}{self.range.why}"
         reach = "alone in" if self.verdict in {"impossible", "in conflict", "open"} else "the others leave"
         return f"{asked}; {self.verdict}; {reach} [{least}, {most}], {self.range.why}"
 
@@ -78,8 +85,9 @@ class Proofs:
 
 def prove(problem: Problem, table: ShapeTable) -> Proofs:
     """Every provable bound, conflict and redundancy among the constraints; about linear in their total size."""
-    evidence = Evidence(lines_of(problem.constraints, table, problem.frozen), table, problem.frozen)
-    broken = {line.index: d for line in evidence.lines if (d := report.impossible(line, evidence)) is not None}
+    stated = lines_of(problem.constraints, table, problem.frozen)
+    evidence = Evidence(factors.settled(stated, table), table, problem.frozen)
+    broken = {line.index: d for line in evidence.lines if (d := _impossible(line, evidence)) is not None}
     lines = [line for line in evidence.lines if line.constraint.structural]
     sound = [line for line in lines if line.index not in broken]
     clashes = conflicts(evidence, sound)
@@ -96,12 +104,17 @@ def prove(problem: Problem, table: ShapeTable) -> Proofs:
         *_once(evidence.lines, empty),
         *_once(evidence.lines, cut),
         *_once(evidence.lines, held),
+        *_once(evidence.lines, factors.dear(problem, table)),
         *(report.never_binds(x, evidence) for x in idle),
         *(report.can_bind(line, r, evidence) for line, r in room_left(ranges, lines, evidence)),
     ]
     return Proofs(
         tuple(_proof(x, ranges[x.index], _verdict(x, ranges[x.index], evidence), evidence) for x in lines), tuple(notes)
     )
+
+
+def _impossible(line: Line, evidence: Evidence) -> Diagnostic | None:
+    return factors.impossible(line, evidence) or report.impossible(line, evidence)
 
 
 def _infeasible(
@@ -119,7 +132,7 @@ def _infeasible(
         verdict: Verdict = "in conflict" if line.label in clashing else "open"
         found.append(_proof(line, alone, "impossible" if line.index in broken else verdict, evidence))
     labels = [
-        *((evidence.lines[i].label,) for i in broken),
+        *(d.conflict for d in broken.values()),
         *(tuple(evidence.lines[i].label for i in c.lines) for c in clashes),
     ]
     return Proofs(tuple(found), tuple(errors), tuple(labels))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import gcd
 
-from prunelang.compiler.problem import NofM
+from prunelang.compiler.problem import FactorCost, NofM
 from prunelang.compiler.proofs.forest import Forest
 from prunelang.compiler.proofs.lines import Line, Pieces, Row, at, minorant
 
@@ -81,7 +81,9 @@ class System:
         if line.below_constant is None:
             return Range(None, None, False, "not a function of counts alone")
         if not line.tensors():
-            return Range(line.below_constant, line.above_constant, False, "decided by the values of the weights")
+            ranked = isinstance(line.constraint.function, FactorCost)
+            by = "ranks and counts" if ranked else "the values of the weights"
+            return Range(line.below_constant, line.above_constant, False, f"decided by {by}")
         least, greatest = self._least(line), self._greatest(line)
         if line.channels is not None:
             corner = line.channels.cost.value(self.fewest(line))

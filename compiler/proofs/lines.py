@@ -21,6 +21,7 @@ from prunelang.compiler.problem import (
     Constraint,
     Count,
     Entries,
+    FactorCost,
     Function,
     GroupCount,
     Interval,
@@ -31,9 +32,11 @@ from prunelang.compiler.problem import (
     NofM,
     Structural,
     VectorNorm,
+    tensors_of,
 )
 from prunelang.compiler.proofs.channels import Channelled, channelled
 from prunelang.compiler.shapes import ShapeTable, Tensor
+from prunelang.compiler.trains import full_ranks
 
 Pieces: TypeAlias = tuple[tuple[int, int], ...]
 """A concave cost of one tensor, ``min over (a, c) of a·n + c`` with a ≥ 0."""
@@ -172,7 +175,7 @@ def line_of(index: int, constraint: Constraint, table: ShapeTable, frozen: froze
             taints = frozenset() if free else _names(f, table)
             return replace(bare, low=s.lower, high=s.upper, below_constant=0, taints=taints)
         case MatrixFunction() as f, Interval() as s:
-            most = min(table.tensor[f.tensor].matrix) if f.name == "rank" else None
+            most = min(table.tensor[f.tensor].matrix) if f.name == "rank" else _largest_train(f)
             taints = _names(f, table)
             return replace(bare, low=s.lower, high=s.upper, below_constant=0, above_constant=most, taints=taints)
         case Measured() as f, Interval() as s:
@@ -181,6 +184,12 @@ def line_of(index: int, constraint: Constraint, table: ShapeTable, frozen: froze
         case Entries() as f, Kept() | NofM() | Blocks() | Named():
             return _entries(bare, f, table, frozen)
     return replace(bare, taints=_names(constraint.function, table))
+
+
+def _largest_train(f: MatrixFunction) -> int | None:
+    """The largest rank that a train of these modes can need."""
+    modes = dict(f.options).get("modes")
+    return None if f.name != "tt_rank" or modes is None else max(full_ranks(modes), default=1)
 
 
 def _names(f: Function, table: ShapeTable) -> frozenset[str]:
@@ -194,6 +203,8 @@ def _names(f: Function, table: ShapeTable) -> frozenset[str]:
             names = tuple(table.layer[x].weight for x in f.layers)
         case GroupCount() | VectorNorm() | Entries():
             names = f.tensors
+        case FactorCost():
+            names = tensors_of(f)
         case MatrixFunction():
             names = (f.tensor,)
         case Affine():
@@ -354,6 +365,8 @@ def _entries(bare: Line, f: Entries, table: ShapeTable, frozen: frozenset[str]) 
     """Membership of the entries themselves: the function is the number of kept positions."""
     tensors = {table.tensor[n].name: table.tensor[n] for n in f.tensors}
     free = {n: t for n, t in tensors.items() if n not in frozen}
+    if isinstance(bare.constraint.set, Named):
+        return replace(bare, taints=frozenset(free))  # says nothing of positions
     plain = dict.fromkeys(free, ((1, 0),))
     still = sum(t.size for n, t in tensors.items() if n in frozen)
     line = replace(bare, below=plain, below_constant=0, above=plain, above_constant=still, precise=not still)

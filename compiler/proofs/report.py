@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from prunelang.compiler.problem import Blocks, Kept, NofM, Structural
+from prunelang.compiler.problem import Blocks, FactorCost, Kept, NofM, Structural
 from prunelang.compiler.proofs import words
 from prunelang.compiler.proofs.bounds import Range
 from prunelang.compiler.proofs.channels import reasons
@@ -169,6 +169,8 @@ def never_binds(x: Implied, evidence: Evidence) -> Diagnostic:
         why = f"{words.listed(b.label for b in by)} {'implies' if len(by) == 1 else 'imply'} it"
     elif x.range is not None:
         why = "the other lines together imply it"
+    elif isinstance(line.constraint.function, FactorCost):
+        why = "the largest ranks already satisfy it"
     else:
         why = "the dense network already satisfies it" if line.low is None else "all weights satisfy it"
     return Diagnostic(

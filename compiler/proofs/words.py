@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Any
 
+from prunelang.compiler.problem import Named
 from prunelang.compiler.proofs.conflicts import Change
 from prunelang.compiler.proofs.lines import Line
 from prunelang.dsl.numbers import grouped
@@ -15,7 +16,7 @@ _FUNCTIONS = {"norm0": "nonzeros", "entries": "kept positions", "group_norm0": "
 
 def number(n: Fraction | int | float) -> str:
     """``1 275 145``; what is no integer stays as it is."""
-    return grouped(n) if isinstance(n, int) else str(float(n))
+    return grouped(int(n)) if isinstance(n, int) or n == int(n) else str(float(n))
 
 
 def amount(n: Fraction | int, unit: str) -> str:
@@ -23,6 +24,10 @@ def amount(n: Fraction | int, unit: str) -> str:
 
 
 def function(line: Line) -> str:
+    """``nonzeros``; of a set that says what tensors are made of, its name: ``∈ codebook + sparse``."""
+    match line.constraint.set:
+        case Named(name=made_of, parts=parts):
+            return f"∈ {' + '.join(p.name for p in parts if isinstance(p, Named)) or made_of}"
     name = line.constraint.function.name
     return _FUNCTIONS.get(name, name)
 

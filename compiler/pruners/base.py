@@ -19,6 +19,7 @@ from prunelang.compiler.problem import (
     Count,
     GroupCount,
     Interval,
+    Named,
     NofM,
     Problem,
     Structural,
@@ -64,8 +65,11 @@ def removable(problem: Problem, names: tuple[str, ...]) -> tuple[tuple[str, ...]
 
 def _shrinks(c: Constraint) -> bool:
     """Whether a weight that becomes 0 leaves the constraint satisfied: upper bounds, but no `dense`, floor or block."""
-    if isinstance(c.set, Interval):
-        return not c.set.lower and isinstance(c.function, Count | Choice | GroupCount | Structural | VectorNorm)
+    match c.set:
+        case Interval(lower, _):
+            return not lower and isinstance(c.function, Count | Choice | GroupCount | Structural | VectorNorm)
+        case Named(name="box", arguments=ends):
+            return bool(dict(ends)["lo"] <= 0 <= dict(ends)["hi"])
     return isinstance(c.set, NofM)
 
 

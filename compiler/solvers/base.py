@@ -16,7 +16,7 @@ from prunelang.compiler.description import is_coded
 from prunelang.compiler.discovery import discovered
 from prunelang.compiler.measured import is_measured, is_surrogate
 from prunelang.compiler.options import Options, option
-from prunelang.compiler.pairs import Pair, family, pair_of
+from prunelang.compiler.pairs import Pair, asked, family, pair_of, spoken
 from prunelang.compiler.problem import Constraint, Kept, Measured, Problem, Term, tensors_of
 from prunelang.compiler.schedule import Schedule
 
@@ -52,6 +52,7 @@ class Solver(Options, ABC):
     kind: ClassVar[Literal["solver", "optimizer"]] = "solver"
     outer: ClassVar[bool] = False  # has outer iterations, hence the clock k
     sparsifies: ClassVar[bool] = False  # ends sparse without any constraint or penalty
+    descends: ClassVar[bool] = True  # trains batch by batch with an optimizer, for a length of time
     drives: ClassVar[bool] = False  # follows a budget of what is measured, by a count with numbers that change
     shrinks: ClassVar[bool] = False  # a penalty makes weights small and removes none: that is for a later `prune`
     constraints: ClassVar[frozenset[Pair]]  # (function, set) pairs that it takes natively; bridges add to them
@@ -74,12 +75,11 @@ class Solver(Options, ABC):
         for constraint in seen.constraints:
             if is_measured(constraint) or is_coded(constraint) or is_surrogate(constraint):
                 continue  # checked at the end, whatever the solver
-            pair = pair_of(constraint)
-            if pair not in self.constraints:
-                yield Refusal(constraint, f"`{self.word}` does not take {pair[0]} constraints of kind `{pair[1]}`")
+            if pair_of(constraint) not in self.constraints:
+                yield Refusal(constraint, f"`{self.word}` does not take {asked(constraint)}")
         for term in seen.objective.terms:
             if not isinstance(term.function, Measured) and family(term.function) not in self.penalties:
-                yield Refusal(term, f"`{self.word}` does not take `{family(term.function)}` in the objective")
+                yield Refusal(term, f"`{self.word}` does not take {spoken(term.function)} in the objective")
         yield from self.beyond_pairs(seen)
 
     def beyond_pairs(self, problem: Problem) -> Iterator[Refusal]:

@@ -53,7 +53,7 @@ from prunelang.compiler.problem import Constraint, Interval, Measured, Problem, 
 from prunelang.compiler.resources import resource
 from prunelang.compiler.schedule import Schedule, evaluate
 from prunelang.compiler.solvers.base import Refusal, Solver, Stopping
-from prunelang.compiler.solvers.lc import TAKES
+from prunelang.compiler.solvers.lc import FACTORED, TAKES
 from prunelang.compiler.solvers.relaxed import view
 from prunelang.dsl.diagnostics import Diagnostic
 
@@ -82,7 +82,9 @@ class Gda(Solver):
         "Resource Constrained Model Compression via Minimax Optimization for Spiking Neural Networks, arXiv 2308.04672"
     )
     drives: ClassVar[bool] = True
-    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(pair for pair in TAKES if pair[0] not in BALLS)
+    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(
+        pair for pair in TAKES - FACTORED if pair[0] not in BALLS
+    )
     penalties: ClassVar[frozenset[str]] = frozenset({"count", "weighted count"})
 
     granularity: Granularity = option(

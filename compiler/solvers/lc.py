@@ -15,10 +15,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from prunelang.compiler.checking.numbers import NoValue, exactly, times
+from prunelang.compiler.composed import folded
 from prunelang.compiler.graph import (
     Ascend,
     Assign,
@@ -27,6 +29,7 @@ from prunelang.compiler.graph import (
     Dual,
     Finish,
     Outer,
+    Priced,
     Project,
     Prox,
     Quadratic,
@@ -35,7 +38,7 @@ from prunelang.compiler.graph import (
 )
 from prunelang.compiler.optimizers import Sgd
 from prunelang.compiler.options import option
-from prunelang.compiler.problem import Choice, Count, Problem, Term, VectorNorm, tensors_of
+from prunelang.compiler.problem import Choice, Count, FactorCost, Problem, Term, VectorNorm, tensors_of
 from prunelang.compiler.schedule import Apply, Clock, Clocks, Schedule, constant, evaluate
 from prunelang.compiler.solvers.base import Refusal, Solver
 from prunelang.dsl.diagnostics import Diagnostic
@@ -44,6 +47,23 @@ if TYPE_CHECKING:
     from prunelang.compiler.lowering import Lowering
     from prunelang.compiler.plan import StagePlan
 
+# What tensors may be made of: sets of factored tensors, and costs that their ranks and counts decide.
+FACTORED = frozenset(
+    {
+        ("rank", "upper"),
+        ("tt_rank", "upper"),
+        ("nuclear", "upper"),
+        ("entries", "low_rank"),
+        ("entries", "tt"),
+        ("entries", "codebook"),
+        ("entries", "values"),
+        ("entries", "scaled"),
+        ("entries", "box"),
+        ("entries", "sum"),
+        ("entries", "sparse"),
+        ("factor cost", "upper"),
+    }
+)
 TAKES = frozenset(
     {
         ("count", "upper"),
@@ -63,6 +83,7 @@ TAKES = frozenset(
         ("entries", "n_of_m"),
         ("entries", "blocks"),
     }
+    | FACTORED
 )
 # The pull of the penalty over one inner loop of N steps is about r = μ·N·lr/(1−β): the automatic schedule takes it from
 # a nudge to a weld. The caps keep the penalty alone well inside its stable range.
@@ -77,7 +98,9 @@ class AbstractSplitting(Solver):
     outer: ClassVar[bool] = True
     drives: ClassVar[bool] = True
     constraints: ClassVar[frozenset[tuple[str, str]]] = TAKES
-    penalties: ClassVar[frozenset[str]] = frozenset({"count", "weighted count", "norm1", "norm2", "group_norm1"})
+    penalties: ClassVar[frozenset[str]] = frozenset(
+        {"count", "weighted count", "norm1", "norm2", "group_norm1", "factor cost"}
+    )
 
     steps: int
     method: Literal["augmented", "penalty"]
@@ -95,7 +118,11 @@ class AbstractSplitting(Solver):
         for term in problem.objective.terms:
             if isinstance(term.function, Choice):
                 yield Refusal(term, "the penalty of a cheapest format has no proximal operator; name the format")
-        yield from self.one_role_a_tensor(problem)
+        objective = problem.objective  # a price on ranks belongs to the sets that leave them free
+        terms = tuple(t for t in objective.terms if not isinstance(t.function, FactorCost))
+        yield from self.one_role_a_tensor(replace(problem, objective=replace(objective, terms=terms)))
+        for term in [t for t in objective.terms if isinstance(t.function, FactorCost)][1:]:
+            yield Refusal(term, f"`{self.word}` takes one cost of ranks in the objective")
 
     def coefficient(self, stage: StagePlan, batches: int) -> Schedule:
         """μ as given, or the automatic schedule for this optimizer and length."""
@@ -145,16 +172,21 @@ class AbstractSplitting(Solver):
         from prunelang.compiler.lowering import weight_of  # lowering knows solvers, so they cannot import it before
 
         low = lowering
-        feasible, penalties = low.feasible(), low.penalties
+        feasible, made = low.feasible(), low.factors()
+        penalties = tuple(t for t in low.penalties if not isinstance(t.function, FactorCost))
+        costs = [(t.function, weight_of(t)) for t in low.penalties if isinstance(t.function, FactorCost)]
+        prices = [Priced(folded(cost, (), low.plan.table), weight) for cost, weight in costs]
+        price = prices[0] if prices else None
+        factors = made.name if made else None
         augmented = self.method == "augmented"
         theta, t = low.declare(Copy("θ", "W")).name, low.declare(Copy("t", "W")).name
         mu, m = low.level("μ", self.coefficient(low.stage, low.batches)), low.support("m", "W")
         dual = low.declare(Dual("λ", "W")).name if augmented else ""
 
-        def compress(source: Combination) -> tuple[Step, ...]:
+        def compress(source: Combination, priced: Priced | None = None) -> tuple[Step, ...]:
             steps: list[Step] = []
             if feasible.parts:
-                steps.append(Project(theta, source, feasible, m, mu))
+                steps.append(Project(theta, source, feasible, m, mu, factors=factors, priced=priced))
             for term in penalties:
                 function, by = penalty_function(term)
                 for factor, tensors in weighed(term):
@@ -170,7 +202,7 @@ class AbstractSplitting(Solver):
         body: list[Step] = [
             Assign(t, target),
             low.descend(("W", "rest"), quadratic=(Quadratic("W", t, mu),)),
-            *compress(shifted),
+            *compress(shifted, price),
         ]
         if augmented:
             start = (*start, Assign(dual, Combination(())))
@@ -179,7 +211,7 @@ class AbstractSplitting(Solver):
         low.steps += [
             *start,
             Outer(self.steps, tuple(body), (mu,)),
-            Finish("W", Combination(((1, theta, None),)), feasible, m),
+            Finish("W", Combination(((1, theta, None),)), feasible, m, factors),
             Record("stage", "solve", "W"),
         ]
 

@@ -38,7 +38,7 @@ from prunelang.compiler.options import option
 from prunelang.compiler.problem import Function, Measured, Problem, Term, VectorNorm, tensors_of
 from prunelang.compiler.schedule import SCHEDULES, Schedule, clocks_of, evaluate
 from prunelang.compiler.solvers.base import Refusal, Solver, Stopping
-from prunelang.compiler.solvers.lc import TAKES
+from prunelang.compiler.solvers.lc import FACTORED, TAKES
 from prunelang.dsl.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ class AbstractWeighed(Solver):
     """Descent on the loss and α times a stand-in for ‖·‖₀: α as given, of the objective, or steered to a count."""
 
     shrinks: ClassVar[bool] = True
-    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(pair for pair in TAKES if pair[0] not in BALLS)
+    constraints: ClassVar[frozenset[tuple[str, str]]] = frozenset(
+        pair for pair in TAKES - FACTORED if pair[0] not in BALLS
+    )
 
     usual_residue: ClassVar[float] = 0.05
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+_FORM = r"(low rank \d+|train \d+(-\d+)*|codebook \d+|\d+ values|sparse \d+)"
+MadeOf = Annotated[str, Field(pattern=rf"^{_FORM}( \+ {_FORM})*$")]
+"""What a tensor is stored as where it is made of factors."""
 
 
 class Document(BaseModel):
@@ -198,6 +202,7 @@ class Certificate(Document):
     shapes_hash: str
     weights_hash: str
     support_hash: str | None
+    factors_hash: str | None = None  # left out where there are none
     seed: int
     mode: Literal["deterministic", "nondeterministic"]
     versions: dict[str, str]
@@ -233,7 +238,7 @@ class Exported(Document):
     file: str
     bytes: int
     dense_bytes: int
-    formats: dict[str, Literal["dense", "bitmask", "csr", "coded"]]
+    formats: dict[str, Literal["dense", "bitmask", "csr", "coded"] | MadeOf]
     entropy_bytes: int | None
     largest_rounding: float
 
@@ -251,6 +256,8 @@ class Shrunk(Document):
     dense_bytes: int
     units: dict[str, Units]
     whole: dict[str, str]
+    factored: dict[str, Annotated[str, Field(pattern=r"^(low rank \d+|train \d+(-\d+)* in the order \d+(-\d+)*)$")]]
+    unfactored: dict[str, MadeOf]
     macs: int
     dense_macs: int
     params: int

@@ -392,7 +392,7 @@ def test_auto_takes_the_first_solver_that_takes_everything_and_says_why() -> Non
     assert solver.solver is not None
     assert solver.solver.word == "lc"
     assert "takes the one constraint" in solver.because
-    hard = constrained('net["fc1"].weights ∈ low_rank(3)').stages[0]
+    hard = constrained("entropy(net.weights) ≤ 3").stages[0]
     assert "no solver takes the whole problem" in hard.because
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from prunelang.compiler import graph as package
+from prunelang.compiler.forms import Box, Codebook, Composition, Fixed, LowRank, Nuclear, Sparse, TensorTrain
 from prunelang.compiler.graph import (
     Allocate,
     Ascend,
@@ -20,16 +21,20 @@ from prunelang.compiler.graph import (
     AscendResidual,
     Assign,
     Batches,
+    Block,
     Calibrate,
     Calibration,
     Certify,
     Combination,
+    Compose,
     Copy,
     Coupling,
     Data,
     Descend,
     Dual,
     Evaluate,
+    Factor,
+    Factors,
     Feasible,
     Finish,
     Floor,
@@ -38,6 +43,7 @@ from prunelang.compiler.graph import (
     InvalidGraph,
     Items,
     Latent,
+    Layers,
     Level,
     Loss,
     Optimizer,
@@ -46,6 +52,7 @@ from prunelang.compiler.graph import (
     Penalty,
     Phase,
     Piece,
+    Priced,
     Project,
     Quadratic,
     Resource,
@@ -68,6 +75,7 @@ from prunelang.compiler.graph import (
     walk,
 )
 from prunelang.compiler.lowering import lower
+from prunelang.compiler.problem import FactorCost, FactorTerm
 from prunelang.compiler.schedule import Apply, Clock, Ramp, constant
 from tests.compiler.checking import HEAD, plan_of
 from tests.golden_support import GOLDEN, golden
@@ -138,6 +146,17 @@ SAMPLES: dict[str, Any] = {
     "Allocate": Allocate("s", "y", "z", "I", 0.5, 0.1, 0.2),
     "AscendResidual": AscendResidual("y", "I", "O", 0.1, 0.2, 0.3, 0.4),
     "AscendBudgets": AscendBudgets("z", "s", "y", 1.0, 0.8),
+    "tuple[Composition, ...]": (
+        Composition(("a", "b"), (Codebook(4), Sparse(9), Fixed((-1.0, 0.0), True)), ((4, 2), (2, 3))),
+        Composition(("c",), (LowRank(None), TensorTrain(((2, 2), (2, 1)), (3,))), ((4, 2),)),
+        Composition(("d",), (Box(-1.0, 0.5),), ((4,),)),
+        Composition(("e",), (Nuclear(2.5),), ((4, 2),)),
+    ),
+    "Priced | None": Priced(FactorCost("params", "", 7, (FactorTerm("a", 0, ((6, (0,)),)),), 99), K),
+    "Store": "host",
+    "Variable": "Θ",
+    "tuple[Block, ...]": (Block("P", "V"), Block("P", "Θ", ("a",))),
+    "tuple[Layers | Block, ...]": (Layers((Block("P", "U"),)), Block("P", "Θ", ("a",))),
 }
 
 
@@ -209,7 +228,54 @@ THETA, MU = Copy("θ", "W"), Level("μ", K)
 FEW = Floor("few", "synops", "calibration", "≤", "9")
 BUDGET = Calibration("B", FEW, ("a",), "certify")
 MEASURED = Feasible((replace(PART, tensors=("a",), bounds=({"kind": "CountBound", "name": "few", "measured": "B"},)),))
+G = Factors("G", "W", (Composition(("a",), (LowRank(2),), ((4, 3),)),))
+MADE = Factor("G", "W", Feasible(()))
+BY_FACTORS = Optimizer("O", ("G", "rest"), "sgd", {"lr": constant("0.1")})
+TRAINED = replace(
+    LOOP,
+    body=(replace(DESCEND, of=("G", "rest"), latents=("G",)), Compose("W", "G")),
+    settle=(Compose("W", "G", exact=True),),
+)
+
+
+def factored(*program: Step, made_of: Factors = G, by: Optimizer = BY_FACTORS) -> Graph:
+    return graph_of(*program, FINISH, extra=(made_of, by), without=(O,))
+
+
+def test_a_small_graph_with_factors_is_valid() -> None:
+    verify(factored(MADE, TRAINED))
+
+
 BROKEN: dict[str, tuple[Graph, str]] = {
+    "factors of other tensors": (
+        factored(MADE, made_of=replace(G, compositions=(replace(G.compositions[0], tensors=("z",)),))),
+        "`G` composes `z`, which is not in `W`",
+    ),
+    "a tensor made twice": (
+        factored(MADE, made_of=replace(G, compositions=G.compositions * 2)),
+        "`G` composes `a` twice",
+    ),
+    "factors of something else": (
+        graph_of(Assign("θ", W_ITSELF), MADE, Compose("θ", "G"), FINISH, extra=(G, THETA)),
+        "composes other weights than `G` is of",
+    ),
+    "factors that no step composes": (
+        factored(MADE, replace(TRAINED, body=TRAINED.body[:1])),
+        "its loop composes nothing of it",
+    ),
+    "factors that no epoch composes": (
+        factored(MADE, replace(TRAINED, settle=())),
+        "its loop composes nothing of it",
+    ),
+    "weights that move beside their factors": (
+        factored(
+            MADE,
+            replace(TRAINED, body=(replace(DESCEND, of=("W", "G", "rest"), latents=("G",)), Compose("W", "G"))),
+            by=replace(BY_FACTORS, of=("W", "G", "rest")),
+        ),
+        "moves `a` itself and what it is made of",
+    ),
+    "factors read before they are made": (factored(TRAINED), "reads `G` before anything wrote it"),
     "a budget of nothing": (
         graph_of(LOOP, Calibrate("B", "W"), FINISH, extra=(replace(BUDGET, tensors=("a", "z")),)),
         "`B` counts `z`, which is in no weights",
@@ -348,6 +414,7 @@ def test_a_breach_is_the_only_finding() -> None:
         "state of nothing",
         "a copy of itself",
         "another's tensors",
+        "factors read before they are made",
     }
 
 
@@ -412,6 +479,16 @@ LISTINGS = {
     "lc_synops": HEAD.replace("lenet_300_100()", "spiking()")
     + "subject to\n  events: synops(net) ≤ 0.3 * base\n  few: ‖net.weights‖₀ ≤ 50%\n"
     + "solve lc(μ = 0.1, steps = 9) with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\n",
+    "lc_factors": HEAD
+    + 'subject to\n  made: ∀ l ∈ net["fc1", "fc2"]: l.weights ∈ low_rank()\n  size: params(net) ≤ 10%\n'
+    + '  coded: net["fc3"].weights ∈ codebook(4)\n'
+    + "solve lc(μ = 0.1, steps = 9) with sgd(lr = 0.1) for 1 epochs\nfinetune with sgd(lr = 0.1) for 1 epochs\n",
+    "lc_price_of_ranks": HEAD.rstrip()
+    + ' + 1e-6 * params(net)\nsubject to\n  net["fc1"].weights ∈ low_rank()\n'
+    + "solve lc(μ = 0.1 * 1.1^k, steps = 9) with sgd(lr = 0.1) for 1 epochs\n",
+    "factors": HEAD
+    + 'subject to\n  net["fc1"].weights ∈ tt(4)\n  net["fc2"].weights ∈ low_rank(4) + sparse(1%)\n'
+    + "solve factors(start = random) with sgd(lr = 0.1) for 5 epochs\n",
     "two_solves": HEAD
     + "subject to\n  ‖net.weights‖₀ ≤ 5%\nsolve lc(μ = 0.1, steps = 2) with sgd(lr = 0.1) for 1 epochs\n"
     + "solve lc(μ = 0.2, steps = 2) with sgd(lr = 0.1) for 1 epochs\n",

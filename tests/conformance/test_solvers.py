@@ -31,6 +31,7 @@ ROWS = {
     "rl1": ("rl1()", 3),
     "pmmp": ("pmmp()", 3),
     "gda": ("gda()", 3),
+    "factors": ("factors()", 3),
 }
 
 Arrays = Mapping[str, np.ndarray]
@@ -93,11 +94,33 @@ PROBLEMS: dict[str, tuple[str, Check]] = {
         "‖net.weights‖₀ ≤ 10%\n ‖net.weights‖₂² ≤ 4",
         lambda w: nnz(w["fc1.weight"], w["fc2.weight"]) <= 118 and length(w, 2) <= 2,
     ),
+    "low rank": ("∀ l ∈ net.layers: l.weights ∈ low_rank(2)", lambda w: max(map(rank_of, kernels_of(w))) <= 2),
+    "train": ('tt_rank(net["fc1"].weights, modes = [[4, 8], [4, 8]]) ≤ 3', lambda w: rank_of(paired(w)) <= 3),
+    "codebook": ("net.weights ∈ codebook(4)", lambda w: len(values_of(w)) <= 4),
+    "scaled values": ("net.weights ∈ scaled({-1, 0, 1})", lambda w: len(values_of(w)) <= 3),
+    "sum": ("net.weights ∈ codebook(2) + sparse(20)", lambda w: len(values_of(w)) <= 22),
+    "ranks under budgets": (
+        "∀ l ∈ net.layers: l.weights ∈ low_rank()\n params(net) ≤ 40%\n macs(net) ≤ 450 MACs",
+        lambda w: 80 * rank_of(w["fc1.weight"]) + 26 * rank_of(w["fc2.weight"]) <= 450,
+    ),
 }
 
 
 def kernels_of(w: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return w["fc1.weight"], w["fc2.weight"]
+
+
+def rank_of(w: np.ndarray) -> int:
+    return int(np.linalg.matrix_rank(w.astype(np.float64), rtol=1e-5))
+
+
+def paired(w: Arrays) -> np.ndarray:
+    """The 16 × 64 kernel as rows (i₁, j₁) and columns (i₂, j₂)."""
+    return w["fc1.weight"].reshape(4, 4, 8, 8).transpose(0, 2, 1, 3).reshape(32, 32)
+
+
+def values_of(w: Arrays) -> set[float]:
+    return {float(x) for a in kernels_of(w) for x in a.flat}
 
 
 def units_of(w: Arrays) -> int:
@@ -131,6 +154,11 @@ finetune with sgd(lr = {lr}, momentum = 0.9, weight_decay = 1e-4) for 2 epochs
 """
 
 
+def on(tensors: str, count: str, word: str) -> str:
+    """A bound on the entries of tensors, or a codebook for a solver that takes no such bound."""
+    return f"{tensors} ∈ codebook(4)" if word == "factors" else f"‖{tensors}‖₀ ≤ {count}"
+
+
 def takes(word: str, constraints: str) -> bool:
     from prunelang import compile
 
@@ -141,7 +169,8 @@ def takes(word: str, constraints: str) -> bool:
 
 STEERED = {"global", "per layer", "one layer", "pinned"}
 # The problems that each solver takes; it refuses the others.
-COUNTED = set(PROBLEMS) - {"l1 ball", "l2 ball", "linf ball", "box", "count and ball"}
+MADE = {"low rank", "train", "codebook", "scaled values", "sum", "ranks under budgets"}
+COUNTED = set(PROBLEMS) - {"l1 ball", "l2 ball", "linf ball", "box", "count and ball"} - MADE
 TAKEN = {
     "drr": COUNTED,
     "rl1": COUNTED,
@@ -153,13 +182,15 @@ TAKEN = {
     "ista lats": STEERED,
     "ista str": STEERED,
     "ista fixed": STEERED,
+    "factors": MADE,
 }
 pairs = pytest.mark.parametrize(("word", "name"), [(w, n) for w in TAKEN for n in PROBLEMS if n in TAKEN[w]])
 
 
 def test_every_solver_has_a_row() -> None:
     assert set(ROWS) == set(TAKEN)
-    assert {row.partition(" ")[0] for row in ROWS} == set(solvers()), "a row may stand for a variant: `ista str`"
+    words = {row.partition(" ")[0] for row in ROWS}  # a row may stand for a variant: `ista str`
+    assert words | {"bcd"} == set(solvers()), "`bcd` has no optimizer, no epochs and one loss: runtime/test_bcd.py"
 
 
 @pytest.mark.parametrize("word", ROWS)
@@ -196,7 +227,7 @@ def flat(ran: Ran) -> Tensor:
 
 @pytest.mark.parametrize("word", ROWS)
 def test_twice_the_same_bits_and_frozen_tensors_untouched(word: str) -> None:
-    text = spec(word, '‖net["fc1"].weights‖₀ ≤ 40', more='freeze net["fc2"].weights | net["fc1"].biases')
+    text = spec(word, on('net["fc1"].weights', "40", word), more='freeze net["fc2"].weights | net["fc1"].biases')
     start: dict[str, Tensor] = {}
 
     def note(machine: Machine) -> None:
@@ -213,7 +244,7 @@ def test_twice_the_same_bits_and_frozen_tensors_untouched(word: str) -> None:
 
 @pytest.mark.parametrize("word", ROWS)
 def test_a_run_that_blows_up_stops_with_the_last_good_weights(word: str) -> None:
-    text = spec(word, "‖net.weights‖₀ ≤ 10%").replace(
+    text = spec(word, on("net.weights", "10%", word)).replace(
         f"solve {ROWS[word][0]} with sgd(lr = 0.1", f"solve {ROWS[word][0]} with sgd(lr = 1e30"
     )
     boundary: dict[str, Tensor] = {}
@@ -242,8 +273,9 @@ def test_an_interruption_leaves_the_weights_of_the_last_boundary(word: str, afte
         if event["event"] == "epoch":
             seen.append({n: t.detach().clone() for n, t in machine.tensors.items()})
 
+    text = spec(word, on("net.weights", "10%", word))
     with pytest.raises(Interrupted):
-        solve(spec(word, "‖net.weights‖₀ ≤ 10%"), dtype="float32", observe=note, stop=lambda: len(seen) == after)
+        solve(text, dtype="float32", observe=note, stop=lambda: len(seen) == after)
     assert len(seen) == after
     assert all(torch.equal(t, seen[-1][n]) for n, t in machines[0].tensors.items())
 
@@ -381,7 +413,7 @@ model net = resnet_cifar(8, width = 4)
 data tensors("{images}", batch = 24)
 minimize cross_entropy(net)
 subject to
- ‖net.weights‖₀ ≤ 20%
+ {on("net.weights", "20%", word)}
 solve {call} with sgd(lr = 0.05) for 1 epochs
 """
     ran = solve(text, dtype="float32")
@@ -408,7 +440,7 @@ model net = byte_transformer(layers = 1, width = 8, heads = 2, context = 16, tie
 data text("{tmp_path / "bytes.txt"}", context = 16, batch = 8)
 minimize nll(net)
 subject to
- all: ‖net["head", "block1.*"].weights‖₀ ≤ 300
+ all: {on('net["head", "block1.*"].weights', "300", word)}
 solve {call} with sgd(lr = 0.1) for 1 epochs
 finetune with sgd(lr = 0.1) for 1 epochs
 """
@@ -416,6 +448,9 @@ finetune with sgd(lr = 0.1) for 1 epochs
     tensors = ran.machine.tensors
     assert tensors["head.weight"].data_ptr() == tensors["embedding.weight"].data_ptr()
     kernels = [t for n, t in tensors.items() if t.dim() == 2 and n.startswith(("head", "block1")) and "weight" in n]
+    if word == "factors":
+        assert len(torch.cat([t.detach().flatten() for t in kernels]).unique()) == 4
+        return
     assert sum(int(t.count_nonzero()) for t in kernels) == 300
     (found,) = ran.stages("epoch")[-1]["constraints"]
     assert (found["label"], found["value"], found["bound"]) == ("all", 300, 300)

@@ -174,7 +174,8 @@ def test_it_speaks_of_the_file_and_not_of_memory(tmp_path: Path) -> None:
     assert (certificate.constraints[0].got, certificate.constraints[0].margin) == (22, -1)
 
 
-UNKNOWN = Constraint("rank", MatrixFunction("rank", "fc1.weight"), Interval(upper=2), text="rank(net[…].weights) ≤ 2")
+PARTS = Named("sum", parts=(Named("low_rank", (("r", 2),)), Named("sparse", (("n", 3),))))
+UNKNOWN = Constraint("parts", Entries(("fc1.weight",)), PARTS, text="net[…].weights ∈ low_rank(2) + sparse(3)")
 
 
 @pytest.mark.parametrize(
@@ -349,13 +350,19 @@ OWN = {
     "certificate",
     "costs",
     "exact",
+    "factor_costs",
+    "factor_files",
+    "factor_lengths",
+    "factors",
     "files",
     "line",
+    "made",
     "meaning",
     "membership",
     "price",
     "recount",
     "removed",
+    "spectrum",
     "stored",
     "verify",
     "weights",
@@ -378,6 +385,7 @@ print(*sorted(m for m in sys.modules if m.startswith("prunelang.") and m.count("
     loaded = run.stdout.split()
     assert {m.removeprefix("prunelang.runtime.") for m in loaded if m.startswith("prunelang.runtime.")} == OWN
     assert {m for m in loaded if m.startswith("prunelang.compiler.")} == {
+        "prunelang.compiler.forms",
         "prunelang.compiler.problem",
         "prunelang.compiler.shapes",
     }

@@ -102,7 +102,7 @@ def test_refusals(tmp_path: Path) -> None:
         export(weights, t, tmp_path / "no" / "e")
     with pytest.raises(FileProblem, match="cannot be read"):
         export(tmp_path / "none", t, tmp_path / "e")
-    with pytest.raises(FileProblem, match="is no exported file of version 1") as caught:
+    with pytest.raises(FileProblem, match="is no exported file of version 1 or 2") as caught:
         load_export(weights)
     assert caught.value.code == "P516"
     assert not (tmp_path / "e").exists()

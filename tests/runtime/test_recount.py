@@ -341,11 +341,11 @@ def test_named_sets() -> None:
 
 UNKNOWN: list[tuple[Function, Set, str]] = [
     (Entries(KERNELS), level("low_rank", r=3), "the set `low_rank`"),
-    (Entries(KERNELS), Named("sum", parts=(level("sparse", n=1), level("low_rank", r=1))), "a set of this kind"),
+    (Entries(KERNELS), Named("sum", parts=(level("sparse", n=1), level("low_rank", r=1))), "a sum without the parts"),
     (Entries(KERNELS), level("box", lo="a", hi=1), "a set with the argument 'a'"),
     (Entries(KERNELS), level("box", lo=-1, hi=1, more=2), "the set `box`"),
     (Entries(("conv.weight",)), level("scaled", values=(0, 1)), "had to be rounded"),
-    (MatrixFunction("rank", "fc.weight"), Interval(upper=3), "`rank`"),
+    (MatrixFunction("rank", "fc.weight", (("of", "rows"),)), Interval(upper=3), "`rank` with these options"),
     (VectorNorm("drr", KERNELS, options=(("beta", 5),)), Interval(upper=3), "`drr` with these options"),
     (VectorNorm("norm2", KERNELS, options=(("from", "start"),)), Interval(upper=3), "`norm2` with these options"),
     (VectorNorm("group_norm1", KERNELS), Interval(upper=3), "`group_norm1` with these options"),

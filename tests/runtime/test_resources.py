@@ -28,6 +28,7 @@ ZOO = {
     "mlp": ("mlp([64, 20, 12, 10])", "digits"),
     "lenet_300_100": ("lenet_300_100()", "mnist"),
     "lenet_5": ("lenet_5()", "mnist"),
+    "strided_cnn": ("strided_cnn(channels = [4, 3], hidden = [12])", "mnist"),
     "resnet20": ("resnet20()", "cifar"),
     "resnet_cifar": ("resnet_cifar(8, width = 6)", "cifar"),
     "resnet50": ("resnet50(classes = 10)", "imagenet"),

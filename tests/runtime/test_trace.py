@@ -94,6 +94,7 @@ def test_numbers_of_the_papers() -> None:
     [
         ("mlp", {"sizes": [20, 7, 3]}),
         ("lenet_5", {}),
+        ("strided_cnn", {"channels": [4, 3]}),
         ("resnet_cifar", {"depth": 8, "width": 4}),
         ("resnet50", {}),
         ("byte_transformer", {"layers": 2, "width": 8, "heads": 2, "context": 5}),

@@ -23,7 +23,6 @@ from prunelang.compiler.problem import (
     Entries,
     Interval,
     Kept,
-    MatrixFunction,
     Measured,
     NofM,
     Objective,
@@ -77,7 +76,7 @@ def problem_of(text: str, table: ShapeTable) -> Problem:
             "n_of_m": (Entries(("fc1.weight",)), NofM(int(limit or 0), 8), True),
             "norm1": (VectorNorm("norm1", KERNELS), Relative("≤", Fraction(1, 2), Fraction(0)), True),
             "dense": (Entries(("fc2.weight",)), Kept(), True),
-            "rank": (MatrixFunction("rank", "fc1.weight"), Interval(upper=limit), True),
+            "drr": (VectorNorm("drr", ("fc1.weight",), options=(("beta", 5),)), Interval(upper=limit), True),
             "accuracy": (Measured("accuracy", "validation"), Interval(lower=limit), False),
         }.get(name, (None, None, None))
         if function is None or set is None or structural is None:
@@ -191,10 +190,10 @@ def test_a_violation_that_the_certificate_admits_still_fails(tmp_path: Path) -> 
 
 
 def test_what_has_no_recount_is_not_called_verified(tmp_path: Path) -> None:
-    found = check(make(tmp_path / "run", SPEC + "    flat: rank ≤ 3\n"))
+    found = check(make(tmp_path / "run", SPEC + "    flat: drr ≤ 3\n"))
     assert (found.ok, found.failures) == (False, ())
     assert [f.sentence for f in found.findings if f.verdict == "unverified"] == [
-        "`flat`: there is no recount of `rank`"
+        "`flat`: there is no recount of `drr` with these options"
     ]
     found = check(make(tmp_path / "run", measured={}))
     (unverified,) = (f.sentence for f in found.findings if f.verdict == "unverified")

@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"sizes": [20, 7, 3]},
     "lenet_300_100": {"inputs": 64},
     "lenet_5": {},
+    "strided_cnn": {"channels": [4, 3], "hidden": [7], "inputs": [1, 8, 9], "classes": 3},
     "resnet20": {},
     "resnet_cifar": {"depth": 8, "width": 4},
     "resnet50": {"classes": 2},
@@ -106,6 +107,27 @@ def test_lenet_300_100_is_the_formula(activation: str, function: Callable[[Tenso
     assert torch.equal(net(x), same(x))
 
 
+def test_strided_cnn_is_the_formula() -> None:
+    net, x = build("strided_cnn"), sample("strided_cnn", 3)
+    assert [(n, tuple(p.shape)) for n, p in net.named_parameters() if n.endswith("weight")] == [
+        ("conv1.weight", (4, 1, 3, 3)),
+        ("conv2.weight", (3, 4, 3, 3)),
+        ("fc1.weight", (7, 3)),
+        ("fc2.weight", (3, 7)),
+    ]
+    W = net.state_dict()
+    y = x
+    for i in (1, 2):
+        y = torch.relu(nn.functional.conv2d(y, W[f"conv{i}.weight"], W[f"conv{i}.bias"], stride=2))
+    assert y.shape == (3, 3, 1, 1)
+    y = torch.relu(y.flatten(1) @ W["fc1.weight"].T + W["fc1.bias"])
+    torch.testing.assert_close(net(x), y @ W["fc2.weight"].T + W["fc2.bias"])
+    assert torch.equal(net(x.flatten(1)), net(x))
+    fc1 = registry.models["strided_cnn"].build().get_submodule("fc1")
+    assert isinstance(fc1, nn.Linear)
+    assert (fc1.in_features, fc1.out_features) == (5408, 1024)
+
+
 def test_attention_is_the_formula() -> None:
     """Against a loop over positions and heads: position t attends to 0…t with softmax(q·k / √d)."""
     n, t, width, heads = 2, 5, 6, 3
@@ -159,15 +181,20 @@ def test_resnet50_has_the_layer_names_of_published_weights() -> None:
     [
         ("resnet_cifar", {"depth": 9}),
         ("byte_transformer", {"width": 9, "heads": 2}),
+        ("strided_cnn", {"inputs": (1, 2, 8)}),
+        ("strided_cnn", {"inputs": (1, 8, 6), "channels": (2, 2)}),
+        ("strided_cnn", {"inputs": (1, 8, 8, 8)}),
         ("snn_conv", {"convs": 3}),
         ("snn_conv", {"inputs": (1, 3, 8)}),
         ("snn_conv", {"inputs": (1, 8, 8, 8)}),
     ],
 )
 def test_factories_refuse_what_the_catalog_refuses(name: str, bad: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"6n|heads divide|`convs` even"):
+    with pytest.raises(ValueError, match=r"6n|heads divide|`convs` even|do not fit"):
         registry.models[name].factory(**bad)
-    with pytest.raises(ArgumentError, match=r"6n|heads|`convs` is even|4 × 4|channels, height"):
+    with pytest.raises(
+        ArgumentError, match=r"6n|heads|`convs` is even|4 × 4|channels, height|of stride 2 need [37] × [37] "
+    ):
         MODELS[name].signature.bind((), bad)
 
 
