@@ -67,14 +67,15 @@ def _compare(found: dict[str, Any], result: dict[str, Any]) -> str:
 
 def _verdict(found: dict[str, Any]) -> str:
     """At how many points `bcd` is at or above the others that were measured there."""
-    points = [key for key, r in found.items() if f"/{BCD}/" in key and r["accuracy"]]
-    ahead = 0
-    for key in points:
+    ahead = points = 0
+    for key in (key for key, r in found.items() if f"/{BCD}/" in key and r["accuracy"]):
         name, ratio, _, _ = key.split("/")
         own = found[key]["accuracy"]["mean"]
         others = [found.get(f"{name}/{ratio}/{m}/{x}") for m in ("factors", "lc") for x in ("passes", "time")]
-        ahead += all(own >= r["accuracy"]["mean"] for r in others if r and r["accuracy"])
-    return f"`bcd` has the best mean among the compressed networks at {ahead} of {len(points)} points."
+        beside = [r["accuracy"]["mean"] for r in others if r and r["accuracy"]]
+        points += bool(beside)
+        ahead += bool(beside) and own >= max(beside)
+    return f"`bcd` has the best mean among the compressed networks at {ahead} of {points} points."
 
 
 def _sensitivity(found: dict[str, Any], result: dict[str, Any]) -> str:
