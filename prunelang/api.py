@@ -258,8 +258,8 @@ class Program:
         Between the ends of stages a checkpoint is written every `checkpoint_every` minutes, or epochs (``"10epochs"``);
         `prunelang.resume` goes on from it. Where `out` holds a run that has not finished, only `restart` begins anew.
         Raises `SpecError` when the program cannot be run, `ResumeRefused` (P527, P528) for a folder that is not free,
-        `FileProblem` (P525) where a checkpoint cannot be written, ValueError for a `checkpoint_every` that is neither; a
-        numerical failure or an interruption is in the solution.
+        `FileProblem` (P525) where a checkpoint cannot be written, ValueError for a `checkpoint_every` that is
+        neither; a numerical failure or an interruption is in the solution.
         """
         from prunelang.execution import RunOptions, run
         from prunelang.resuming.every import Every

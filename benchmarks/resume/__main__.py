@@ -123,7 +123,7 @@ def main() -> None:
             write(given.json, found)
         for hidden in ("12", "300, 100", "1000, 1000"):
             text = PROBLEMS["lc"].replace("[64, 12, 10]", f"[64, {hidden}, 10]")
-            place = root / hidden.replace(", ", "-")
+            place = root / f"cost-{hidden}"
             place.mkdir()
             found["cost"][f"mlp([64, {hidden}, 10])"] = cost(text, place)
     print(json.dumps(found["cost"], indent=1))

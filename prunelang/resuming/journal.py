@@ -107,7 +107,9 @@ class Journal:
             record.write(self.out)
         for stale in STALE:
             (self.out / stale).unlink(missing_ok=True)
-        kept = {"bytes": 0, "seconds": 0.0} if self.checkpoint is None else self.checkpoint.state["journal"]
+        kept: Mapping[str, Any] = {"bytes": 0, "seconds": 0.0}
+        if self.checkpoint is not None:
+            kept = self.checkpoint.state["journal"]
         self.history.open(kept["bytes"], kept["seconds"])
         plan, graph = self.session.plan, self.session.graph
         write_text(Path("graph.txt"), listing(graph), root=self.out)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from html.parser import HTMLParser
@@ -247,24 +246,3 @@ def test_every_field_of_a_line_has_its_place(done: Done) -> None:
     certificate = replace(certificate_of(done.run), constraints=(replace(line, **shown),))  # type: ignore[arg-type]
     text = joined([_constraints(certificate)]).text
     assert [name for name, word in shown.items() if word not in text] == []
-
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_both_themes_in_a_browser(text: str, tmp_path: Path) -> None:
-    """Light and dark pages are drawn, and are light and dark."""
-    from matplotlib.image import imread
-
-    (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    brightness = []
-    for scheme in (0, 1):  # Blink's numbers for dark and light
-        shot = tmp_path / f"{scheme}.png"
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,1400", f"--screenshot={shot}"]
-        flags.append(f"--blink-settings=preferredColorScheme={scheme},scriptEnabled=false")
-        subprocess.run(
-            [str(CHROMIUM), *flags, (tmp_path / "page.html").as_uri()], check=True, capture_output=True, timeout=120
-        )
-        brightness.append(float(imread(shot)[..., :3].mean()))
-    assert brightness[0] < 0.3 < 0.8 < brightness[1]

@@ -20,12 +20,12 @@ from tests.compiler.test_codegen import require_tidy
 from tests.runtime.test_emitted import bits, executed
 
 SPEC = """\
+param width = 12
 model net = mlp([64, width, 10])
 data digits(batch = 128)
 param κ = 20%
 param α = 1e-3
 param units = 2
-param width = 12
 param rate = 0.1
 minimize cross_entropy(net) + 2 * α * ‖net["fc2"].weights‖₁
 subject to
