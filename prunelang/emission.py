@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ast
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -55,8 +55,7 @@ def emit_program(program: Program, *, seed: int = 0) -> Emitted:
             return None
 
     script = main_of(first.script)
-    code = re.sub(r"(?m)(^|  )#.*$", "", first.script)
-    names = frozenset(re.findall(r"[^\W\d]\w*", code))
+    names = frozenset(n.id for n in ast.walk(ast.parse(first.script)) if isinstance(n, ast.Name))
     return written(program, data, seed, found(params, script, moved, names, totals_of(program)))
 
 

@@ -54,7 +54,8 @@ def share_at_least(hits: int, samples: int, level: float = float(CONFIDENCE)) ->
     _require(hits, samples)
     if hits == 0:
         return 0.0
-    from scipy.stats import beta  # half a second, for runs that have measured constraints
+    # half a second, for runs that have measured constraints alone
+    from scipy.stats import beta
 
     return float(beta.ppf(1.0 - level, hits, samples - hits + 1))
 

@@ -104,7 +104,7 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
         if part.compositions:
             factors.declare(part, (id(step), i), step.priced if isinstance(step, Project) else None, p)
             continue
-        if not part.bounds or selected(part) is not None:
+        if not part.bounds or selected(part) is not None or (id(step), i) in p.projections:
             continue
         name = f"Π{len(p.projections) + 1}"
         p.projections[id(step), i] = name

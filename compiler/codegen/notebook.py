@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 BANNER = re.compile(r"^# ── from (\S+) ─+$")
+FORMATTER = re.compile(r"^# fmt: (?:off|on)\n", re.MULTILINE)  # speaks to a formatter of files
 SECTION = re.compile(r"^    # ── (.+?) ──$")
 START = '\n\n\nif __name__ == "__main__":\n    main()\n'
 MAIN = "def main() -> None:\n"
@@ -44,7 +45,7 @@ def notebook(script: str) -> str:
 
 def cells_of(script: str) -> Iterator[Cell]:
     """The sections of a script as `emit` lays it out. Raises ValueError for any other text."""
-    head, main, copied = _parts(script)
+    head, main, copied = _parts(FORMATTER.sub("", script))
     comments, _, imports = head.partition("\n\n")
     yield Cell("markdown", _prose(comments))
     imports, _, arguments = imports.partition("\n\n\n")

@@ -19,7 +19,7 @@ from prunelang.compiler.codegen.selection import require_no_splitting
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
-from prunelang.compiler.codegen.writer import WIDTH, Writer
+from prunelang.compiler.codegen.writer import WIDTH, Writer, kept
 from prunelang.compiler.graph import Calibrate, Factor, Graph, Hit, Project, Reproject, Rest, Tighten, Weights, walk
 from prunelang.compiler.graph.calibration import SAMPLES, SPLIT
 from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
@@ -89,14 +89,14 @@ class _Script:
         self.program.judging = judging.judged(self.program)
         main, arguments = self.main(), self.arguments()
         copied = sorted(self.inliner.sections(), key=lambda s: s[0] != self.network.module)  # the network comes first
-        sections = [_banner(name) + "\n\n" + _apart(text) for name, text in copied]
+        sections = [_banner(name) + "\n\n" + kept(_apart(text)) for name, text in copied]
         parts = [
             self.header(),
             "from __future__ import annotations",
             self.inliner.imports(),
             f"DTYPE = torch.{self.dtype}",
         ]
-        body = [arguments, main, *sections, 'if __name__ == "__main__":\n    main()']
+        body = [kept(arguments), kept(main), *sections, 'if __name__ == "__main__":\n    main()']
         sidecar = {}
         if isinstance(self.data, ArrayData):
             sidecar[self.sidecar_name] = safetensors(self.data.arrays)
