@@ -6,6 +6,7 @@ import ast
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -73,7 +74,20 @@ def written(program: Program, data: DataSource, seed: int, options: Options = NO
         losses={name: symbol_of(registry.losses[name].factory) for name in _registered_losses(plan)},
         spiking=spiking_teachers(plan),
         options=options,
+        chain=chain_of(plan, program.folder),
     )
+
+
+def chain_of(plan: Plan, folder: Path) -> object:
+    """The network's layers, where a stage splits it into them. Raises `SpecError` (P493) if it is no chain of them."""
+    if all(s.solver is None or s.solver.descends for s in plan.stages):
+        return None
+    import torch
+
+    from prunelang.inputs import build, chain_for
+
+    with torch.random.fork_rng(devices=[]):
+        return chain_for(plan, build(replace(plan.model, weights=None), plan, folder, "cpu", torch.float32))
 
 
 def write_script(emitted: Emitted, output: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from prunelang.compiler.reversed import conditions, searched
 from prunelang.compiler.synops import PREFIX
 from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.dsl.spans import NOWHERE
-from prunelang.inputs import DTYPES, build, load_data
+from prunelang.inputs import DTYPES, build, chain_for, load_data
 from prunelang.report import report_markdown
 from prunelang.resuming.canon import document, hash_of, lines
 from prunelang.resuming.every import Every
@@ -34,7 +34,6 @@ from prunelang.resuming.journal import Journal, Resumption, closing
 from prunelang.resuming.record import Record, ResumeRefused, locked, status_of
 from prunelang.runtime import described, evaluate
 from prunelang.runtime.certificate import SUPPORT, WEIGHTS, Certificate, Measurement, Reported
-from prunelang.runtime.chains import NotAChain, chain_of
 from prunelang.runtime.checkpoints.folder import numbers
 from prunelang.runtime.data import Batches
 from prunelang.runtime.execute import run as execute
@@ -124,7 +123,7 @@ class Session:
         self.resumed = 0  # how often it was taken up again, where that may have changed a bit
         self.spikes = meter(self.model, self.data, plan.table)
         self._require_counted()
-        self._require_chain()
+        chain_for(plan, self.model)
 
     def _require_counted(self) -> None:
         """Raises `SpecError` (P478) where spikes are asked for and a layer cannot be counted, before training."""
@@ -138,18 +137,6 @@ class Session:
         except Uncounted as error:
             hint = "write it with `F.linear` or `F.conv1d`, `2d`, `3d`, or the modules that call these"
             found = Diagnostic("P478", "error", f"spikes cannot be counted: {error}", spans[0], hint=hint)
-            raise SpecError([found], self.plan.source) from error
-
-    def _require_chain(self) -> None:
-        """Raises `SpecError` (P493) where a stage splits a network that is no chain of layers, before training."""
-        spans = [s.span for s in self.plan.stages if s.solver is not None and not s.solver.descends]
-        if not spans:
-            return
-        try:
-            chain_of(self.model, self.plan.table.input_shape)
-        except NotAChain as error:
-            hint = "chains are of linear layers and convolutions with biases, a ReLU after each but the last"
-            found = Diagnostic("P493", "error", f"the network cannot be split: {error}", spans[0], hint=hint)
             raise SpecError([found], self.plan.source) from error
 
     def machine(self, observe: Callable[[Event], None], stop: Callable[[], bool]) -> Machine:

@@ -14,7 +14,10 @@ from prunelang.compiler.measured import halves_validation
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
 from prunelang.compiler.shapes import ShapeTable
 from prunelang.compiler.synops import budgets
+from prunelang.dsl.diagnostics import Diagnostic, SpecError
 from prunelang.runtime import registry
+from prunelang.runtime.blocks.descent import Chain
+from prunelang.runtime.chains import NotAChain, chain_of
 from prunelang.runtime.data import Dataset
 from prunelang.runtime.spiking.state import at_rest
 from prunelang.runtime.weights import load_weights
@@ -51,6 +54,19 @@ def build(model: ModelPlan | TeacherPlan, plan: Plan, folder: Path, device: str,
         arrays = load_weights(folder / model.weights, stored_table(model, plan))
         net.load_state_dict({k: torch.from_numpy(v.copy()).to(dtype) for k, v in arrays.items()}, strict=False)
     return at_rest(net.to(device))
+
+
+def chain_for(plan: Plan, net: nn.Module) -> Chain | None:
+    """The network as a chain of layers, where a stage splits it into them. Raises `SpecError` (P493) if it is none."""
+    spans = [s.span for s in plan.stages if s.solver is not None and not s.solver.descends]
+    if not spans:
+        return None
+    try:
+        return chain_of(net, plan.table.input_shape)
+    except NotAChain as error:
+        hint = "chains are of linear layers and convolutions with biases, a ReLU after each but the last"
+        found = Diagnostic("P493", "error", f"the network cannot be split: {error}", spans[0], hint=hint)
+        raise SpecError([found], plan.source) from error
 
 
 def stored_table(model: ModelPlan | TeacherPlan, plan: Plan) -> ShapeTable:

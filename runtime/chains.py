@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from prunelang.runtime.blocks.descent import Chain
 from prunelang.runtime.blocks.layers import Convolution, Layer, Linear
 
 PROBES = 3
@@ -22,19 +23,6 @@ TOLERANCE = 1e-9  # of what float64 gives on the same operations in another orde
 
 class NotAChain(Exception):
     """Why a network is no chain; names the module or the place."""
-
-
-@dataclass(frozen=True)
-class Chain:
-    """The layers from the input to the output, with the state-dict names of their kernels and biases."""
-
-    layers: tuple[Layer, ...]
-    weights: tuple[str, ...]
-    biases: tuple[str, ...]
-
-    @property
-    def tensors(self) -> tuple[str, ...]:
-        return tuple(t for pair in zip(self.weights, self.biases, strict=True) for t in pair)
 
 
 @dataclass(frozen=True)

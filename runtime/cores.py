@@ -59,16 +59,17 @@ def _standing_for(compositions: Sequence[Composition], factors: Tensors) -> Iter
     """Centres with how many weights each stands for, learned scales s with ``Σ v²`` over the values that s scales."""
     for c in compositions:
         for i, form in enumerate(c.forms):
-            name = f"{c.tensors[0]}:{i}."
-            codes = [factors[f"{t}:{i}.codes"].flatten().long() for t in c.tensors if f"{t}:{i}.codes" in factors]
-            if isinstance(form, Codebook):
-                centres = factors[f"{name}centres"]
-                counts = torch.stack([torch.bincount(x, minlength=len(centres)) for x in codes]).sum(0)
-                yield centres, counts.to(centres.dtype)
-            elif isinstance(form, Fixed) and form.scaled:
-                scale = factors[f"{name}scale"]
-                values = torch.tensor(form.values, dtype=scale.dtype, device=scale.device)
-                yield scale, torch.stack([values[x].square().sum() for x in codes]).sum()
+            match form:
+                case Codebook():
+                    centres = factors[f"{c.tensors[0]}:{i}.centres"]
+                    codes = [factors[f"{t}:{i}.codes"].flatten().long() for t in c.tensors]
+                    counts = torch.stack([torch.bincount(x, minlength=len(centres)) for x in codes]).sum(0)
+                    yield centres, counts.to(centres.dtype)
+                case Fixed(scaled=True):
+                    scale = factors[f"{c.tensors[0]}:{i}.scale"]
+                    codes = [factors[f"{t}:{i}.codes"].flatten().long() for t in c.tensors]
+                    values = torch.tensor(form.values, dtype=scale.dtype, device=scale.device)
+                    yield scale, torch.stack([values[x].square().sum() for x in codes]).sum()
 
 
 @torch.no_grad()
@@ -139,19 +140,21 @@ def require_made(
 
 
 def _allowed(form: Form, c: Composition, i: int, factors: Tensors, weights: Tensors) -> bool:
-    first, found = c.tensors[0], dict(sizes(c, factors))
     match form:
         case LowRank(rank=rank):
-            return rank is None or found[first, i][0] <= rank
+            return rank is None or dict(sizes(c, factors))[c.tensors[0], i][0] <= rank
         case TensorTrain(ranks=ranks):
-            return ranks is None or all(r <= most for r, most in zip(found[first, i], ranks, strict=True))
+            of_train = dict(sizes(c, factors))[c.tensors[0], i]
+            return ranks is None or all(r <= most for r, most in zip(of_train, ranks, strict=True))
         case Sparse(count=count):
-            return count is None or sum(found[t, i][0] for t in c.tensors) <= count
+            return count is None or sum(dict(sizes(c, factors))[t, i][0] for t in c.tensors) <= count
         case Codebook(size=size) | Fixed(values=tuple() as size):
             most = size if isinstance(size, int) else len(size)
             return all(int(factors[f"{t}:{i}.codes"].max()) < most for t in c.tensors)
         case Box(lo=lo, hi=hi):
             return all(bool(((w >= lo) & (w <= hi)).all()) for w in (weights[t] for t in c.tensors))
         case Nuclear(radius=radius):
-            return float(torch.linalg.svdvals(weights[first].double().flatten(1)).sum()) <= radius * (1.0 + 1e-12)
+            return float(torch.linalg.svdvals(weights[c.tensors[0]].double().flatten(1)).sum()) <= radius * (
+                1.0 + 1e-12
+            )
     raise TypeError(f"no rule for {type(form).__name__}")

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 from prunelang.compiler.codegen.expressions import layout, literal
 from prunelang.compiler.codegen.program import Program
+from prunelang.compiler.codegen.sources import Symbol
 from prunelang.compiler.codegen.writer import Group, Piece
-from prunelang.compiler.forms import Composition, LowRank, Sparse, TensorTrain
-from prunelang.compiler.graph import Compose, Factor, Factors, Finish, Part, Priced, Project, Reproject
+from prunelang.compiler.forms import Composition, Form, LowRank, Sparse, TensorTrain
+from prunelang.compiler.graph import Compose, Factor, Factors, Finish, Graph, Part, Priced, Project, Reproject, walk
 from prunelang.compiler.problem import Budget
 
 CORES = "prunelang.runtime.cores"
 COMPOSITIONS = "prunelang.runtime.prox.compositions"
+SINGLE = "prunelang.runtime.prox.single"
+FORMS = "prunelang.compiler.forms"
+
+
+def absent(graph: Graph) -> frozenset[Symbol]:
+    """The classes of forms that no tensor of the graph is made of."""
+    parts = [part for step in walk(graph.program) for part in getattr(getattr(step, "onto", None), "parts", ())]
+    made = [c for part in parts for c in part.compositions]
+    made += [c for node in graph.state if isinstance(node, Factors) for c in node.compositions]
+    used = {type(form) for c in made for form in c.forms}
+    return frozenset(Symbol(FORMS, kind.__name__) for kind in get_args(Form) if kind not in used)
+
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -23,22 +36,25 @@ def state(node: Factors, p: Program) -> None:
     name = p.name(node.name)
     p.writer.comment(node.line())
     p.writer.line(f"{name}: dict[str, torch.Tensor] = {{}}")
-    p.writer.line(f"Δ_{name} = {_variables(node.compositions, p)}")
+    p.writer.line(f"Δ_{name} = {variables(node.compositions, p)}")
     p.writer.line(f"made_{name} = {_named(node.tensors, node.of, p)}")
 
 
 def declare(part: Part, key: tuple[int, int], priced: Priced | None, p: Program) -> None:
     """The projection of a part, made once."""
-    made, budgets = _variables(part.compositions, p), _variables(part.budgets, p)
+    made, budgets = variables(part.compositions, p), variables(part.budgets, p)
     cost = priced.on(part) if priced else None
     costs = [] if cost is None else [constructed(cost, p)]
     name = f"Π{len(p.projections) + 1}"
     p.projections[key] = name
+    if not (part.budgets or costs or any(len(c.forms) > 1 for c in part.compositions)):
+        p.writer.line(f"{name} = {p.inliner.use(SINGLE, 'Single')}({made})")
+        return
     composer = p.inliner.use(COMPOSITIONS, "Composer")
     p.writer.call(f"{name} = {composer}(", [made, *([budgets] if part.budgets or costs else []), *costs])
 
 
-def _variables(data: tuple[Composition, ...] | tuple[Budget, ...], p: Program) -> str:
+def variables(data: tuple[Composition, ...] | tuple[Budget, ...], p: Program) -> str:
     """A tuple of variables, each declared where it is first asked for."""
     return "(" + "".join(f"{_variable(x, p)}, " for x in data).removesuffix(" " if len(data) == 1 else ", ") + ")"
 
@@ -154,7 +170,7 @@ def assertion(part: Part, step: Finish, p: Program) -> None:
     """Ranks, counts, values and budgets, read off what the tensors are made of."""
     factors = p.name(step.factors) if step.factors else "{}"
     check = p.inliner.use(CORES, "require_made")
-    data = [_variables(part.compositions, p), _variables(part.budgets, p), factors]
+    data = [variables(part.compositions, p), variables(part.budgets, p), factors]
     p.writer.call(f"{check}(", [*data, _named(part.tensors, step.of, p)])
 
 
@@ -169,7 +185,7 @@ def report(part: Part, step: Finish, p: Program) -> None:
         found = f"dict({p.inliner.use(CORES, 'sizes')}({_variable(c, p)}, {name}))"
         w.line(f'print("ranks and counts:", {found})')
     if part.budgets:
-        data = f"{_variables(part.compositions, p)}, {_variables(part.budgets, p)}, {name}"
+        data = f"{variables(part.compositions, p)}, {variables(part.budgets, p)}, {name}"
         spent = f"{p.inliner.use(CORES, 'spent')}({data})"
         with w.block(f"for label, value, most in {spent}:"):
             w.line('print(f"{label}: {value} ≤ {most}")')

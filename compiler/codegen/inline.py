@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from prunelang.compiler.codegen.absent import Branches
 from prunelang.compiler.codegen.modules import BUILTINS, External, Module, Use, Whole, module
 from prunelang.compiler.codegen.sources import Symbol
 
@@ -24,9 +25,13 @@ PRAGMA = re.compile(
 
 @dataclass
 class Inliner:
-    """What a script needs so far. `reserved` are names that the script itself uses for other things."""
+    """What a script needs so far. `reserved` are names that the script itself uses for other things.
+
+    Nothing in the script is of a class that is `absent`: branches for those are left out, with what they need.
+    """
 
     reserved: frozenset[str] = frozenset()
+    absent: frozenset[Symbol] = frozenset()
     symbols: dict[Symbol, str] = field(default_factory=dict)  # in the order of discovery, with the name in the script
     externals: dict[str, External] = field(default_factory=dict)  # by bound name
 
@@ -42,7 +47,7 @@ class Inliner:
         if symbol.name not in source.definitions:
             raise LookupError(f"{symbol.module} defines no {symbol.name}")
         self.symbols[symbol] = self._free_name(symbol)
-        for use in source.uses(source.definitions[symbol.name]):
+        for use in self._uses(source.definitions[symbol.name], source):
             self._follow(use, source)
         return self.symbols[symbol]
 
@@ -89,7 +94,7 @@ class Inliner:
             open_.add(name)
             source = module(name)
             for own in wanted[name]:
-                for use in source.uses(source.definitions[own]):
+                for use in self._uses(source.definitions[own], source):
                     found = target(use, source)
                     if isinstance(found, Symbol) and found.module in wanted:
                         visit(found.module)
@@ -112,12 +117,26 @@ class Inliner:
     def _definition(self, definition: ast.stmt, source: Module) -> str:
         first, last = source.extent(definition)
         lines = {i: source.lines[i - 1].encode() for i in range(first, last + 1)}
-        edits = [(u.line, u.start, u.end, self._written(u, source)) for u in source.uses(definition)]
+        edits = [(u.line, u.start, u.end, self._written(u, source)) for u in self._uses(definition, source)]
         edits += self._own_names(definition, source)
+        branches = self._branches(definition, source)
+        edits += [(line, start, start + len("elif"), "if") for line, start in branches.firsts]
         for line, start, end, text in sorted(edits, reverse=True):
             lines[line] = lines[line][:start] + text.encode() + lines[line][end:]
-        dropped = self._dropped(definition, source)
+        dropped = self._dropped(definition, source) | branches.lines
         return "\n".join(PRAGMA.sub("", lines[i].decode()) for i in sorted(lines) if i not in dropped)
+
+    def _uses(self, definition: ast.stmt, source: Module) -> list[Use]:
+        """The uses in what the script has of a definition."""
+        left_out = self._branches(definition, source).lines
+        return [use for use in source.uses(definition) if use.line not in left_out]
+
+    def _branches(self, definition: ast.stmt, source: Module) -> Branches:
+        def gone(kind: ast.expr) -> bool:
+            found = source.meant(kind)
+            return isinstance(found, Symbol) and resolve(found) in self.absent
+
+        return Branches.of(definition, gone) if self.absent else Branches(gone)
 
     def _written(self, use: Use, source: Module) -> str:
         """How the script writes a use of another definition."""

@@ -98,6 +98,19 @@ class Module:
             elif isinstance(node, ast.Name) and not whole and (name.id in self.definitions or name.id in self.imports):
                 yield _use(node, name.id, None)
 
+    def meant(self, node: ast.expr) -> External | Symbol | None:
+        """What a name at the top level of this module stands for, or one of a module imported as a whole."""
+        match node:
+            case ast.Name(id=name) if name in self.definitions:
+                return Symbol(self.name, name)
+            case ast.Name(id=name):
+                found = self.imports.get(name)
+                return None if isinstance(found, Whole) else found
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                whole = self.imports.get(owner)
+                return Symbol(whole.module, name) if isinstance(whole, Whole) else None
+        return None
+
 
 @cache
 def module(name: str) -> Module:

@@ -80,6 +80,7 @@ class Program:
     steered: set[str] = field(default_factory=set)  # thresholds whose last position is known
     floors: dict[Floor, str] = field(default_factory=dict)  # variables
     optimizers: list[str] = field(default_factory=list)  # variables of those that were made, in order
+    chain: object = None  # the network's layers, where a step splits it into them
     judging: bool = False  # measured constraints are judged, not only measured
     bases: dict[tuple[str, str], str] = field(default_factory=dict)  # variable of `base` by constraint and split
 

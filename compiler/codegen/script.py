@@ -6,21 +6,33 @@ copied into it. So the two end at the same weights, bit for bit, on the same mac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from prunelang.compiler.codegen import feasible, judging
+from prunelang.compiler.codegen import factors, feasible, judging
 from prunelang.compiler.codegen.expressions import literal, quoted
 from prunelang.compiler.codegen.inline import Inliner
 from prunelang.compiler.codegen.options import Option, Options
 from prunelang.compiler.codegen.program import LOCALS, METRICS, STANDALONE, Program, identifier, splits_read
-from prunelang.compiler.codegen.selection import require_no_splitting
 from prunelang.compiler.codegen.sources import ArrayData, DataSource, DType, Emitted, IdxData, Symbol, safetensors
 from prunelang.compiler.codegen.states import emit_state
 from prunelang.compiler.codegen.steps import emit_program
 from prunelang.compiler.codegen.writer import WIDTH, Writer, kept
-from prunelang.compiler.graph import Calibrate, Factor, Graph, Hit, Project, Reproject, Rest, Tighten, Weights, walk
+from prunelang.compiler.graph import (
+    Calibrate,
+    Factor,
+    Graph,
+    Hit,
+    Project,
+    Reproject,
+    Rest,
+    Split,
+    Tighten,
+    Weights,
+    walk,
+)
 from prunelang.compiler.graph.calibration import SAMPLES, SPLIT
 from prunelang.compiler.measured import CERTIFY, SELECT, certified_on
 from prunelang.compiler.plan import ModelPlan, Plan, TeacherPlan
@@ -45,14 +57,16 @@ def emit(
     losses: Mapping[str, Symbol] = NOTHING,
     spiking: frozenset[str] = frozenset(),
     options: Options = NONE,
+    chain: object = None,
 ) -> Emitted:
     """The script of a graph, and the files that belong beside it.
 
     `network` and `teachers` are constructors, `losses` the registered losses that the graph names. Those of prunelang
     are copied into the script; a user's own are imported by the name of their module. `spiking` names the teachers that
-    are spiking networks. `options` are the params that the script takes as options.
+    are spiking networks. `options` are the params that the script takes as options. `chain` is the network as a chain
+    of layers (plain data), where the graph splits it into them.
     """
-    return _Script(graph, plan, network, data, seed, dtype, teachers, losses, spiking, options).emitted()
+    return _Script(graph, plan, network, data, seed, dtype, teachers, losses, spiking, options, chain).emitted()
 
 
 @dataclass
@@ -67,16 +81,22 @@ class _Script:
     losses: Mapping[str, Symbol]
     spiking: frozenset[str]
     options: Options
+    chain: object
     program: Program = field(init=False)
 
     def __post_init__(self) -> None:
         states = {identifier(s.name) for s in self.graph.state}
-        inliner = Inliner(LOCALS | states | {"main", "arguments", "DTYPE"})
+        inliner = Inliner(LOCALS | states | {"main", "arguments", "DTYPE"}, factors.absent(self.graph))
         inliner.external("torch")
         inliner.external("argparse")
         inliner.external("pathlib", "Path")
         self.program = Program(
-            self.graph, self.plan, inliner, self.losses, {t.name: _teacher(t.name) for t in self.plan.teachers}
+            self.graph,
+            self.plan,
+            inliner,
+            self.losses,
+            {t.name: _teacher(t.name) for t in self.plan.teachers},
+            chain=self.chain,
         )
 
     @property
@@ -84,7 +104,6 @@ class _Script:
         return self.program.inliner
 
     def emitted(self) -> Emitted:
-        require_no_splitting(self.program)
         judging.require_judged(self.program)
         self.program.judging = judging.judged(self.program)
         main, arguments = self.main(), self.arguments()
@@ -198,7 +217,10 @@ class _Script:
             if node.name in p.used:
                 emit_state(node, p)
         for step in walk(self.graph.program):
-            if isinstance(step, Project | Hit | Factor | Reproject | Calibrate | Tighten) and step.onto is not None:
+            if (
+                isinstance(step, Project | Hit | Factor | Reproject | Split | Calibrate | Tighten)
+                and step.onto is not None
+            ):
                 feasible.declare(step, step.onto, p)
         w.line("torch.set_flush_denormal(True)  # weights that shrink step by step get there, and it is slow")
         w.line("drawn = 0  # epochs of data so far: the order of each follows from the seed and this number")
@@ -210,7 +232,16 @@ class _Script:
             w.line(f"value = {value}")
             w.line(f'print(f"{title}: {{value:.6g}}")')
         self._save(w)
+        self._without_unread(w)
         return "def main() -> None:\n" + self._with_options(w.text())
+
+    def _without_unread(self, w: Writer) -> None:
+        """Leaves out the count of epochs, and tensors, where steps ask for neither: those of a splitting alone."""
+        code = [line for line in w.lines if not line.lstrip().startswith("#")]
+        held = (s.name for s in self.graph.state if isinstance(s, Weights | Rest))
+        for name in ("drawn", *map(self.program.name, held)):
+            if sum(len(re.findall(rf"\b{name}\b", line)) for line in code) == 1:
+                w.cut(f"{name} = ")
 
     def _with_options(self, text: str) -> str:
         """The same with params as variables, where they are options."""

@@ -1,4 +1,4 @@
-"""`base` in the script: what is measured before the first solve; and what no script carries out."""
+"""`base` in the script: what is measured before the first solve."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from prunelang.compiler.codegen import judging
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.codegen.stopping import measured
-from prunelang.compiler.graph import Observe, Sweep, walk
-from prunelang.dsl.diagnostics import Diagnostic, SpecError
+from prunelang.compiler.graph import Observe
 
 
 def observe(step: Observe, p: Program) -> None:
@@ -20,14 +19,3 @@ def observe(step: Observe, p: Program) -> None:
         name = p.bases.setdefault((floor.label, floor.split), f"base_{i + 1}")
         p.writer.line(f"{name} = {measured(floor.name, floor.split, dict(floor.arguments), p)}")
         p.writer.line(f"print(f{quoted(f'base: {floor.name} on {floor.split} {{{name}:.6g}}')})")
-
-
-def require_no_splitting(p: Program) -> None:
-    """Raises `SpecError` (P494) for a graph that splits the network into its layers."""
-    if any(isinstance(s, Sweep) for s in walk(p.graph.program)):
-        found = [
-            Diagnostic("P494", "error", f"`{s.solver.word}` is not written as a script", s.span, hint="`prune run` it")
-            for s in p.plan.stages
-            if s.solver is not None and not s.solver.descends
-        ]
-        raise SpecError(found, p.plan.source)

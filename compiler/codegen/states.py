@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from prunelang.compiler.codegen import coupling, factors, judging, minimax, stopping, thresholds
+from prunelang.compiler.codegen import blocks, coupling, factors, judging, minimax, stopping, thresholds
 from prunelang.compiler.codegen.expressions import quoted
 from prunelang.compiler.codegen.program import Program
 from prunelang.compiler.graph import (
+    Activations,
     Buffers,
     Calibration,
     Copy,
@@ -67,6 +68,7 @@ def _(node: Dual, p: Program) -> None:
     p.writer.line(f"{p.name(node.name)} = [{zero} for w in {p.name(node.like)}]")
 
 
+emit_state.register(Activations)(blocks.activations)
 emit_state.register(Factors)(factors.state)
 emit_state.register(Calibration)(judging.calibration)
 emit_state.register(Gates)(coupling.gates)

@@ -6,6 +6,7 @@ from functools import singledispatch
 from itertools import groupby
 
 from prunelang.compiler.codegen import (
+    blocks,
     coupling,
     factors,
     feasible,
@@ -26,6 +27,7 @@ from prunelang.compiler.graph import (
     Ascend,
     Assign,
     Batches,
+    Block,
     Bracket,
     Calibrate,
     Certify,
@@ -40,7 +42,9 @@ from prunelang.compiler.graph import (
     Finish,
     Forget,
     Hit,
+    Join,
     KeepBest,
+    Layers,
     Level,
     Materialize,
     Observe,
@@ -60,11 +64,13 @@ from prunelang.compiler.graph import (
     Search,
     Select,
     Shrink,
+    Split,
     Start,
     Steer,
     SteerGates,
     SteerPenalty,
     Step,
+    Sweep,
     Tabulate,
     Tighten,
     walk,
@@ -238,6 +244,12 @@ emit_step.register(Select)(minimax.select)
 emit_step.register(Shrink)(minimax.shrink)
 emit_step.register(Confine)(minimax.confine)
 emit_step.register(Saddle)(minimax.play)
+
+emit_step.register(Split)(blocks.split)
+emit_step.register(Sweep)(blocks.sweep)
+emit_step.register(Join)(blocks.join)
+emit_step.register(Layers)(blocks.inside)
+emit_step.register(Block)(blocks.inside)
 
 emit_step.register(Calibrate)(judging.calibrate)
 emit_step.register(Tighten)(judging.tighten)

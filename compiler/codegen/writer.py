@@ -85,6 +85,15 @@ class Writer:
         self.depth -= 1
         self.line(piece.tail + after)
 
+    def cut(self, head: str) -> None:
+        """Takes the statement that begins so, at this depth, out again."""
+        indent = INDENT * self.depth
+        first = next(i for i, line in enumerate(self.lines) if line.startswith(indent + head))
+        last = first
+        if self.lines[first].endswith(("(", "[", "{")):
+            last = next(i for i in range(first + 1, len(self.lines)) if not self.lines[i].startswith(indent + INDENT))
+        del self.lines[first : last + 1]
+
     def _fits(self, text: str) -> bool:
         return len(INDENT * self.depth + text) <= WIDTH
 

@@ -1,4 +1,4 @@
-"""P490–P494: block coordinate descent."""
+"""P490–P493: block coordinate descent."""
 
 from __future__ import annotations
 
@@ -35,12 +35,5 @@ BLOCKS = (
         "skips and layers without bias are none of them.",
         "Take such a network, for instance `mlp` or `strided_cnn`, which has strides in the place of pooling; or take "
         "another solver.",
-    ),
-    Code(
-        "P494",
-        "block coordinate descent cannot be emitted",
-        "`emit` was asked for a spec with `solve bcd`.",
-        "An iteration holds activations of all samples and checks its decrease; a script has loops over batches alone.",
-        "`prune run` it.",
     ),
 )

@@ -53,7 +53,7 @@ class Chunks:
         return self
 
     def __len__(self) -> int:
-        return -(-self.samples // self.rows)
+        return (self.samples + self.rows - 1) // self.rows
 
     def old(self, chunk: int) -> Tensor:
         return self._read(self._old, chunk)

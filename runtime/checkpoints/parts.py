@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from prunelang.compiler.graph import Activations, Optimizer, Sparsity, Step
-from prunelang.runtime import bcd
+from prunelang.runtime.blocks.descent import Descent, rows_of
 from prunelang.runtime.blocks.iteration import Splitting
 from prunelang.runtime.chains import chain_of
 from prunelang.runtime.files import digest
@@ -179,7 +179,7 @@ def _put_game(saved: Plain, m: Machine) -> None:
 # ── block coordinate descent ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def splitting(run: bcd.Run) -> Plain:
+def splitting(run: Descent) -> Plain:
     """All variables of a splitting. What is in them before and after an iteration is the same between two."""
     s = run.splitting
     return {
@@ -197,8 +197,9 @@ def splitting(run: bcd.Run) -> Plain:
 def put_splitting(name: str, saved: Plain, m: Machine) -> None:
     node = m.nodes[name]
     assert isinstance(node, Activations)
-    X, Y = bcd.data(m)
+    X = m.feed.split.inputs
     chain = chain_of(m.model, tuple(X.shape[1:]))
+    Y = rows_of(m.feed.split.targets, chain, X.dtype)
     weights = [(W, b) for W, b in saved["weights"]]
     first = m.tensors[chain.weights[0]]
     made = Splitting(
@@ -209,8 +210,7 @@ def put_splitting(name: str, saved: Plain, m: Machine) -> None:
         for chunks, value in zip(kind, values, strict=True):
             put_(chunks.whole, value)
     made._value = saved["value"]
-    run = bcd.Run(chain, made, saved["penalties"], saved["first"], saved["refused"], saved["stalled"])
-    m.splittings[name] = run
+    m.splittings[name] = Descent(chain, made, saved["penalties"], saved["first"], saved["refused"], saved["stalled"])
 
 
 def signature(model: nn.Module) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -201,17 +203,28 @@ def _require_same(saved: set[str], own: set[str], what: str) -> None:
 # ── random numbers ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def generators(m: Machine) -> dict[str, Tensor]:
-    """The states of torch's own generators, of the host and of the device that the network is on."""
-    found = {"host": torch.get_rng_state()}
+def generators(m: Machine) -> dict[str, Any]:
+    """The states of torch's own generators, of the host and of the device that the network is on; and those of Python
+    and NumPy, which losses and networks of a user may draw from."""
+    version, words, spare = random.getstate()
+    kind, keys, place, has_spare, cached = np.random.get_state(legacy=True)
+    found: dict[str, Any] = {
+        "host": torch.get_rng_state(),
+        "python": (version, np.array(words, dtype=np.int64), spare),
+        "numpy": (kind, np.asarray(keys, dtype=np.int64), place, has_spare, cached),
+    }
     device = next(iter(m.tensors.values())).device
     if device.type == "cuda":
         found["device"] = torch.cuda.get_rng_state(device)
     return found
 
 
-def put_generators(saved: Mapping[str, Tensor], m: Machine) -> None:
+def put_generators(saved: Mapping[str, Any], m: Machine) -> None:
     torch.set_rng_state(saved["host"])
+    version, words, spare = saved["python"]
+    random.setstate((version, tuple(words.tolist()), spare))
+    kind, keys, *rest = saved["numpy"]
+    np.random.set_state((kind, keys.astype(np.uint32), *rest))
     device = next(iter(m.tensors.values())).device
     if device.type == "cuda" and "device" in saved:
         torch.cuda.set_rng_state(saved["device"], device)

@@ -96,7 +96,7 @@ class Composer:
         self.factors = {name: f for _, parts in solved for name, f in parts.factors.items()}
         for a, _ in solved:
             made = compose(a.composition, self.factors, torch.float64)
-            loss += sum(_write_(tensors[t], w) for t, w in made.items())
+            loss += sum(write_(tensors[t], w) for t, w in made.items())
         for c in self.whole:
             loss += project_whole_(c, [tensors[t] for t in c.tensors])
         return Outcome(dict(self.factors), loss, gap)
@@ -174,7 +174,7 @@ def compose(
     return {t: sum(parts[1:], parts[0]) for t, *parts in zip(composition.tensors, *made, strict=False)}
 
 
-def _write_(tensor: Tensor, made: Tensor) -> float:
+def write_(tensor: Tensor, made: Tensor) -> float:
     """The tensor becomes what is made, rounded, with 0 for −0; the squared distance that it moved."""
     before = tensor.detach().to(torch.float64, copy=True)
     tensor.detach().copy_(made + 0.0)

@@ -82,27 +82,34 @@ def fit(
     return Fitted(factors, expand(composition, i, factors, torch.float64), gap)
 
 
+def fit_single(composition: Composition, tensors: Mapping[str, Tensor], warm: Mapping[str, Tensor]) -> Fitted:
+    """The one form of a composition fitted to its tensors as they are, at the size that the form states."""
+    own = [tensors[t].detach() for t in composition.tensors]
+    targets = [t.to(torch.float64, copy=True) for t in own]
+    return fit(composition, 0, targets, own[0].dtype, {}, warm)
+
+
 @torch.no_grad()
 def project_whole_(composition: Composition, tensors: Sequence[Tensor]) -> float:
     """The forms without factors, in place; the squared distance that the tensors moved."""
-    (form,) = composition.forms
     before = [t.detach().to(torch.float64, copy=True) for t in tensors]
-    if isinstance(form, Box):
-        box.Box(form.lo, form.hi).project_(tensors)
-    elif isinstance(form, Nuclear):
-        project_nuclear_(tensors[0].detach(), form.radius)
+    match composition.forms[0]:
+        case Box(lo=lo, hi=hi):
+            box.Box(lo, hi).project_(tensors)
+        case Nuclear(radius=radius):
+            project_nuclear_(tensors[0].detach(), radius)
     return sum(float((b - t.detach().double()).square().sum()) for b, t in zip(before, tensors, strict=True))
 
 
 def expand(composition: Composition, i: int, factors: Mapping[str, Tensor], dtype: torch.dtype) -> list[Tensor]:
     """``Δ_i(Θ_i)`` of each tensor in the type `dtype`, differentiable in all factors but codes and positions."""
-    form, first = composition.forms[i], composition.tensors[0]
+    first = composition.tensors[0]
 
     def get(symbol: str, tensor: str = first) -> Tensor:
         f = factors[f"{tensor}:{i}.{symbol}"]
         return f.to(dtype) if f.is_floating_point() else f.long()
 
-    match form:
+    match composition.forms[i]:
         case LowRank():
             return [(get("U") @ get("V")).view(composition.shapes[0])]
         case TensorTrain(modes=modes):
@@ -132,12 +139,14 @@ def matrix_of(tensor: Tensor) -> Tensor:
 
 def sizes_of(composition: Composition, factors: Mapping[str, Tensor]) -> dict[tuple[str, int], tuple[int, ...]]:
     """Ranks and counts of factors, by tensor and form."""
-    first, sizes = composition.tensors[0], dict[tuple[str, int], tuple[int, ...]]()
+    sizes = dict[tuple[str, int], tuple[int, ...]]()
     for i, form in enumerate(composition.forms):
         match form:
             case LowRank():
+                first = composition.tensors[0]
                 sizes[first, i] = (factors[f"{first}:{i}.U"].shape[1],)
             case TensorTrain(modes=modes):
+                first = composition.tensors[0]
                 sizes[first, i] = tuple(factors[f"{first}:{i}.G{k}"].shape[3] for k in range(1, len(modes)))
             case Sparse():
                 sizes |= {(t, i): (len(factors[f"{t}:{i}.indices"]),) for t in composition.tensors}
@@ -183,17 +192,17 @@ def _coded(composition: Composition, i: int, v: Tensor, dtype: torch.dtype, skip
     form, first = composition.forms[i], composition.tensors[0]
     seen = v if skipped is None or bool(skipped.all()) else v[~skipped]
     factors: Factors = {}
-    if isinstance(form, Codebook):
-        c = factors[f"{first}:{i}.centres"] = codebook.centres(seen, form.size, dtype)
-        picked, size = codebook.codes(v, c), form.size
-    else:
-        assert isinstance(form, Fixed)
-        size = len(form.values)
-        if form.scaled:
-            s = factors[f"{first}:{i}.scale"] = fixed.scale(seen, form.values, dtype)
-            picked = fixed.scaled_codes(v, s, form.values)
-        else:
-            picked = fixed.nearest(v, form.values, dtype)
+    match form:
+        case Codebook(size=size):
+            c = factors[f"{first}:{i}.centres"] = codebook.centres(seen, size, dtype)
+            picked = codebook.codes(v, c)
+        case Fixed(values=values, scaled=True):
+            s = factors[f"{first}:{i}.scale"] = fixed.scale(seen, values, dtype)
+            picked, size = fixed.scaled_codes(v, s, values), len(values)
+        case Fixed(values=values):
+            picked, size = fixed.nearest(v, values, dtype), len(values)
+        case _:
+            raise ValueError(f"a {type(form).__name__} has no codes")
     stored = picked.to(torch.uint8 if size <= 256 else torch.uint16)
     parts = torch.split_with_sizes(stored, [prod(shape) for shape in composition.shapes])
     shaped = zip(composition.tensors, composition.shapes, parts, strict=True)

@@ -112,17 +112,19 @@ class Costs:
 
 def options(composition: Composition, i: int, targets: Sequence[Tensor], dtype: torch.dtype) -> dict[Key, Options]:
     """What form i may be, for given targets (float64): one key, or one for each tensor of a sparse form."""
-    form, first, low = composition.forms[i], composition.tensors[0], least(composition, i)
-    match form:
+    low = least(composition, i)
+    match composition.forms[i]:
         case LowRank(rank):
             tails = spectrum(matrix_of(targets[0]).to(dtype)).tails.cpu().numpy()
-            return {(first, i): _counted(tails, low, even(composition.shapes[0]) if rank is None else rank)}
+            return {
+                (composition.tensors[0], i): _counted(tails, low, even(composition.shapes[0]) if rank is None else rank)
+            }
         case TensorTrain(modes=modes, ranks=ranks):
             tails_of = [t.cpu().numpy() for t in unfolding_tails(matrix_of(targets[0]).to(dtype), modes)]
             family = np.maximum(train_ranks(tails_of, modes).ranks, low)
             sizes = _no_dearer(family, modes) if ranks is None else np.minimum(family, np.array(ranks))
             lost = np.stack([t[r] for t, r in zip(tails_of, sizes.T, strict=True)])
-            return {(first, i): Options(sizes, lost.max(axis=0), lost.sum(axis=0))}
+            return {(composition.tensors[0], i): Options(sizes, lost.max(axis=0), lost.sum(axis=0))}
         case Sparse(count):
             found = {}
             for t, v in zip(composition.tensors, targets, strict=True):

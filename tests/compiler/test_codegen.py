@@ -25,7 +25,6 @@ from prunelang.compiler.codegen.steps import emit_step
 from prunelang.compiler.codegen.writer import Group, Writer
 from prunelang.compiler.graph import State, Step
 from prunelang.compiler.schedule import Apply, Clock, Ramp, Schedule, Steps, constant
-from prunelang.dsl.diagnostics import SpecError
 from tests import shape_tables
 from tests.golden_support import GOLDEN, golden
 
@@ -73,23 +72,14 @@ def nodes(base: type) -> list[type]:
 PLAYED = ("Allocate", "AscendBudgets", "AscendResidual")  # moves of a `Saddle`, which makes them together
 
 
-REFUSED = ("Activations", "Block", "Join", "Layers", "Split", "Sweep")  # of block coordinate descent: P494
-
-
-@pytest.mark.parametrize("kind", [kind for kind in nodes(State) if kind.__name__ not in REFUSED])
+@pytest.mark.parametrize("kind", nodes(State))
 def test_every_state_has_an_emitter(kind: type) -> None:
     assert emit_state.dispatch(kind) is not emit_state.dispatch(object)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in nodes(Step) if kind.__name__ not in PLAYED + REFUSED])
+@pytest.mark.parametrize("kind", [kind for kind in nodes(Step) if kind.__name__ not in PLAYED])
 def test_every_step_has_an_emitter(kind: type) -> None:
     assert emit_step.dispatch(kind) is not emit_step.dispatch(object)
-
-
-def test_what_has_no_emitter_is_refused() -> None:
-    text = "model net = mlp([64, 12, 10])\ndata digits()\nminimize mse(net)\nsubject to\n"
-    with pytest.raises(SpecError, match="P494"):
-        compile(f'{text}    ‖net["fc1"].weights‖₀ ≤ 20%\nsolve bcd(steps = 2)\n').to_python()
 
 
 def test_a_new_step_without_an_emitter_is_refused() -> None:

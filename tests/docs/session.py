@@ -20,7 +20,9 @@ from tests.docs.blocks import ROOT, Block, agrees, commands_of, completed, shape
 
 ALLOWED = re.compile(r"(prune|python|ls|cat|cp|head|tail|echo)( |$)")
 # What was trained, or speaks of the machine, has other digits elsewhere.
-TRAINED = re.compile(r"(prune (run|verify|report|export|doctor|--version|explain \S+ --probe)|python|head|tail)\b")
+TRAINED = re.compile(
+    r"(prune (run|sweep|verify|report|export|doctor|--version|explain \S+ --probe)|python|head|tail)\b"
+)
 PROGRESS = '{"event"'
 SHARED = "prune run specs/quickstart.prune --out runs/quickstart"
 

@@ -6,8 +6,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch.nn.functional as F
+from torch import Tensor
 
+import prunelang
 from prunelang import compile, resume
 from prunelang.compiler.solvers.base import solvers
 from prunelang.resuming.record import read_record
@@ -73,3 +77,23 @@ def test_a_run_in_the_ordinary_mode_says_that_it_was_resumed(tmp_path: Path) -> 
     one, other = results(out), results(tmp_path / "whole")
     assert one["weights.safetensors"] == other["weights.safetensors"]  # one thread on the host: the same bits even so
     assert one["history"] == other["history"]
+
+
+def test_what_a_loss_of_ones_own_draws_goes_on_too(tmp_path: Path) -> None:
+    @prunelang.register.loss(name="drawn_for_this_test")
+    def drawn(outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs * (1 + 0.1 * random.random() + 0.1 * np.random.rand()), targets)
+
+    text = PROBLEMS["ista"].replace("cross_entropy(net)", "drawn_for_this_test(net)")
+    ends = []
+    for at in (None, 3):
+        random.seed(0)
+        np.random.seed(0)
+        out = tmp_path / str(at)
+        solution = compile(text).run(out, deterministic=True, stop=counting(at)[0])
+        if solution.interrupted:
+            random.seed(1)
+            np.random.seed(1)
+            resume(out)
+        ends.append(results(out))
+    assert ends[0] == ends[1]

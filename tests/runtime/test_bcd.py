@@ -16,9 +16,7 @@ from prunelang.compiler.graph import Join, Sweep, walk
 from prunelang.compiler.graph.codec import from_json, to_json
 from prunelang.compiler.solvers.bcd import Bcd
 from prunelang.dsl.diagnostics import SpecError
-from prunelang.emission import emit_program
-from prunelang.runtime import bcd
-from prunelang.runtime.blocks import starts
+from prunelang.runtime.blocks import descent, starts
 from prunelang.runtime.blocks.iteration import ALLOWANCE, Splitting, Step
 from prunelang.runtime.blocks.layers import Convolution, Linear
 from prunelang.runtime.machine import Event, Interrupted, Machine, NumericalFailure
@@ -287,7 +285,7 @@ def test_a_step_that_would_not_fall_is_not_taken(data: Path, monkeypatch: pytest
 
 
 def test_steps_that_cannot_fall_any_more_end_in_a_standstill(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bcd, "MOST", 4.0)
+    monkeypatch.setattr(descent, "MOST", 4.0)
     monkeypatch.setattr(Step, "accepted", property(lambda self: False))
     ran = solve(spec(data, options="steps = 9"), data)
     assert len(iterations(ran)) == 3
@@ -345,12 +343,6 @@ def test_a_network_with_pooling_is_refused_before_training(tmp_path: Path) -> No
     text = f'model net = lenet_5()\ndata tensors("{tmp_path / "x.npz"}")\nminimize mse(net)\nsolve bcd()\n'
     with pytest.raises(SpecError, match="P493"):
         solve(text, tmp_path)
-
-
-def test_it_is_not_written_as_a_script() -> None:
-    program = prunelang.compile("model net = mlp([64, 16, 10])\ndata digits()\nminimize mse(net)\nsolve bcd()\n")
-    with pytest.raises(SpecError, match="P494"):
-        emit_program(program)
 
 
 # ── graph ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from prunelang.api import Program, compile
 from prunelang.compiler.codegen import Emitted, emit
 from prunelang.compiler.codegen.feasible import BALLS, PENALTIES
-from prunelang.emission import data_source, emit_program, spiking_teachers, symbol_of
+from prunelang.emission import chain_of, data_source, emit_program, spiking_teachers, symbol_of
 from prunelang.execution import RunOptions, Session
 from prunelang.runtime import operators, registry
 from prunelang.runtime.execute import run
@@ -45,6 +45,14 @@ def spec(
         f"pretrain with sgd(lr = 0.2 * 0.9^epoch, momentum = 0.9) for 1 epochs\n"
         f"solve {solver}\nfinetune with {finetune}\nreport accuracy(net)\n"
     )
+
+
+def blocks(constraints: str = "", options: str = "steps = 3", finish: str = "", trained: bool = False) -> str:
+    """A spec that block coordinate descent solves."""
+    subject = f"subject to\n    {constraints}\n" if constraints else ""
+    first = "pretrain with sgd(lr = 0.1) for 1 epochs\n" if trained else ""
+    head = "model net = mlp([64, 32, 16, 10])\ndata digits(batch = 128)\nminimize mse(net)\n"
+    return f"{head}{subject}{first}solve bcd({options})\n{finish}report accuracy(net)\n"
 
 
 def pruned(text: str, *methods: str) -> str:
@@ -253,6 +261,14 @@ CASES: dict[str, str] = {
     "minimize cross_entropy(net)\nsolve lc(steps = 2) with sgd(lr = 0.2, momentum = 0.9) for 3 epochs\n"
     "prune tamade(δ = 4%)\n"
     "solve ista() with sgd(lr = 0.1 * (1 - 0.5*p)) for 2 epochs\n",
+    "bcd_dense": blocks(),
+    "bcd_from_trained_weights": blocks(finish="finetune with sgd(lr = 0.01) for 1 epochs\n", trained=True),
+    "bcd_counts": blocks(
+        'joint: ‖net["fc1"].weights‖₀ + ‖net["fc2"].weights‖₀ ≤ 300\n    last: ‖net["fc3"].weights‖₀ ≤ 60'
+    ),
+    "bcd_low_rank_and_count": blocks('r: rank(net["fc1"].weights) ≤ 4\n    s: ‖net["fc2"].weights‖₀ ≤ 20%'),
+    "bcd_train": blocks('t: net["fc1"].weights ∈ tt(modes = [[4, 8], [8, 8]], r = 3)'),
+    "bcd_refused_steps": blocks(options="steps = 3, α = 1e-12, τ = 1e9"),
     "until_with_a_teacher": spec(
         BUDGET,
         objective="distill(net, big, T = 2)",
@@ -386,6 +402,7 @@ def executed(program: Program, folder: Path) -> tuple[Emitted, dict[str, Tensor]
         dtype="float64",
         teachers={t.name: symbol_of(registry.models[t.constructor].factory) for t in program.plan.teachers},
         spiking=spiking_teachers(program.plan),
+        chain=chain_of(program.plan, program.folder),
     )
     run(session.machine(lambda event: None, lambda: False))
     return emitted, {n: t.detach().clone() for n, t in session.model.state_dict().items()}
