@@ -268,15 +268,19 @@ class BoundSession(Session):
                 raise refusal(self.program, "P554", f"`{item.title}` needs samples, and no data set is registered")
         for step in walk(self.graph.program):
             if isinstance(step, Recalibrate | Reach) and self.given.loader is None:
-                raise refusal(self.program, "P554", f"`{step.line()}` reads training data", "give `loader`")
+                raise refusal(
+                    self.program, "P554", f"`{step.line()}` reads training data, and there are none", "give `loader`"
+                )
             measures = isinstance(step, Evaluate | KeepBest | Bracket | Observe)
             if measures and self.given.evaluate is None:
-                raise refusal(self.program, "P554", f"`{step.line()}` measures the network", "give `evaluate`")
+                raise refusal(self.program, "P554", f"`{step.line()}` has nothing to measure with", "give `evaluate`")
         measured = [
             r.title for r in self.plan.report if isinstance(r.function, Measured) and r.function.name != "bytes"
         ]
         if measured and self.given.evaluate is None:
-            raise refusal(self.program, "P554", f"the report asks for `{measured[0]}`", "give `evaluate`")
+            raise refusal(
+                self.program, "P554", f"the report asks for `{measured[0]}`, and nothing measures it", "give `evaluate`"
+            )
 
     def measure(self, function: Measured) -> measuring.Outcome:
         if self.own_data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import prunelang
 from prunelang.dsl.diagnostics import SpecError
 from prunelang.verification import verify_directory
+from tests.golden_support import GOLDEN
 
 SPEC = """model net = given()
 data given(batch = 32)
@@ -106,10 +108,15 @@ def test_evaluate_measures(tmp_path: Path) -> None:
         (spec(), {"steps_per_epoch": 0}, "P553"),
     ],
 )
-def test_what_is_missing(text: str, given: dict[str, Any], code: str, tmp_path: Path) -> None:
+def test_what_is_missing(
+    text: str, given: dict[str, Any], code: str, tmp_path: Path, golden: Callable[[Path, str], None]
+) -> None:
     with pytest.raises(SpecError) as caught:
         trained(Own(), text, tmp_path, **given)
     assert [d.code for d in caught.value.diagnostics] == [code]
+    asked = "_".join(given) + ("_" + text.partition("until ")[2][:9] if "until" in text else "")
+    name = f"{code}_{asked or 'nothing'}{'_floor' * ('good:' in text)}{'_report' * ('report' in text)}"
+    golden(GOLDEN / "bad" / "bind" / f"{name}.txt", str(caught.value) + "\n")
 
 
 def test_without_a_network_nothing_can_be_checked() -> None:
@@ -121,8 +128,9 @@ def test_without_a_network_nothing_can_be_checked() -> None:
 
 
 @pytest.mark.parametrize("use", ["run", "to_python"])
-def test_a_given_network_is_bound_and_not_run(use: str, tmp_path: Path) -> None:
+def test_a_given_network_is_bound_and_not_run(use: str, tmp_path: Path, golden: Callable[[Path, str], None]) -> None:
     program = prunelang.compile(spec(), model=Own(), sample=samples()[0])
     with pytest.raises(SpecError) as caught:
         program.run(tmp_path) if use == "run" else program.to_python()
     assert [d.code for d in caught.value.diagnostics] == ["P557"]
+    golden(GOLDEN / "bad" / "bind" / f"P557_{use}.txt", str(caught.value) + "\n")
