@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bcd import page as bcd
+from benchmarks.emitted import page as emitted
 from benchmarks.factors import page as factors
 from benchmarks.markdown import spread_text as _spread
 from benchmarks.markdown import table as _table
 from benchmarks.minimax import page as minimax
 from benchmarks.one_default import page as one_default
+from benchmarks.resume import page as resume
 from benchmarks.spiking import page as spiking
 from benchmarks.train_layers import page as train_layers
 from prunelang.dsl.numbers import grouped
@@ -46,7 +48,13 @@ METHODS = {
     "one-shot + finetune": "one-shot, fine-tuned",
 }
 NETWORKS = {"lenet_300_100": "LeNet-300-100", "lenet_5": "LeNet-5"}
-OVERHEADS = ("lc", "ista", "gda")
+OVERHEADS = {
+    "lc": "`lc`",
+    "ista": "`ista`",
+    "gda": "`gda`",
+    "bind": "`lc` through `bind`",
+    "bind ista": "`ista` through `bind`",
+}
 OVERS = ("over_bare", "over_bare_fused")
 STUDIED = {
     "drr α=0.0001": "`drr`, α = 1e-4",
@@ -264,14 +272,16 @@ def lc_toolkit(result: Json) -> str:
 def overhead(result: Json) -> str:
     """Time of compiled epochs over that of a bare loop."""
     rows = [
-        [name, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for loop in OVERHEADS for over in OVERS)]
+        [name, shown, f"{r['step_ms']['bare']} ms", *(_ratio(r[over][loop]) for over in OVERS)]
         for name, r in result["networks"].items()
+        for loop, shown in OVERHEADS.items()
+        if loop in r["over_bare"]
     ]
-    head = ["network", "bare step", *(f"`{loop}`{over}" for loop in OVERHEADS for over in ("", ", over fused"))]
     return (
-        "**Overhead**: time of one epoch of the compiled program over that of the loop one would write by hand, batch "
-        f"256, {_where(result)}; medians of {result['rounds']} rounds, quartiles in brackets. *Over fused*: over the "
-        "same loop with torch's fused SGD, which the program uses.\n\n" + _table(head, rows)
+        "**Overhead**: time of one epoch of the compiled program, or of one's own loop with a program bound to it, "
+        f"over that of the loop one would write by hand, batch 256, {_where(result)}; medians of {result['rounds']} "
+        "rounds, quartiles in brackets. *Over fused*: over the same loop with torch's fused SGD, which the program "
+        "uses.\n\n" + _table(["network", "", "bare step", "over bare", "over fused"], rows)
     )
 
 
@@ -343,6 +353,8 @@ WRITERS: dict[str, tuple[Callable[[Json], str], str, str]] = {
         "--text TINY_SHAKESPEARE",
     ),
     "overhead": (overhead, "The overhead has no result in this checkout", "--json benchmarks/overhead/result.json"),
+    "emitted": (emitted.section, "The scripts have no result in this checkout", ""),
+    "resume": (resume.section, "The kills have no result in this checkout", "--json benchmarks/resume/result.json"),
     "projection": (
         projection,
         "The projection has no result in this checkout",

@@ -70,8 +70,6 @@ UNBINDABLE: Mapping[type[Step], str] = {
     Split: "it moves whole layers over all training data",
     Sweep: "it moves whole layers over all training data",
     Join: "it moves whole layers over all training data",
-    Calibrate: "it counts spikes on data of its own",
-    Tighten: "it counts spikes on data of its own",
 }
 """Steps that take more than batches and epochs of somebody else's loop."""
 
@@ -267,6 +265,9 @@ class BoundSession(Session):
             if isinstance(item.function, Measured) and item.function.name in (*SPIKING, "description_length"):
                 raise refusal(self.program, "P554", f"`{item.title}` needs samples, and no data set is registered")
         for step in walk(self.graph.program):
+            if isinstance(step, Calibrate | Tighten):
+                hint = "register the data set and name it in `data`"
+                raise refusal(self.program, "P554", f"`{step.line()}` counts spikes, and there are no data", hint)
             if isinstance(step, Recalibrate | Reach) and self.given.loader is None:
                 raise refusal(
                     self.program, "P554", f"`{step.line()}` reads training data, and there are none", "give `loader`"

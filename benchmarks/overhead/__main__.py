@@ -34,7 +34,7 @@ data tensors("{data}", batch = 256)
 minimize cross_entropy(net)
 subject to
     sparsity: ‖net.weights‖₀ ≤ 5%
-solve {solver} with sgd(lr = 0.05, momentum = 0.9, nesterov = true) for 1 epochs
+solve {solver} with sgd(lr = 0.05, momentum = 0.9, nesterov = true) for {epochs} epochs
 """
 NETWORKS = {"lenet_300_100": ("lenet_300_100()", 60_000), "mlp 784-800-600-10": ("mlp([784, 800, 600, 10])", 15_000)}
 
@@ -80,7 +80,7 @@ def compiled(session: Session) -> Callable[[int], None]:
 
 
 def bound(session: Session, program: prunelang.Program) -> Callable[[int], None]:
-    """An outer iteration of `lc` through `bind`: the bare fused loop with a stepper in the place of its optimizer."""
+    """An outer iteration of `lc`, or an epoch of `ista`, through `bind`: the bare fused loop with a stepper in the place of its optimizer."""
     net, feed = session.model, session.feed
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, fused=True)
     stepper = program.bind(net, optimizer, steps_per_epoch=len(feed), evaluate=lambda name, split: 0.0)
@@ -103,8 +103,8 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
     path = folder / f"{samples}.safetensors"
     save_file({"x_train": x, "y_train": y, "x_test": x[:256].clone(), "y_test": y[:256].clone()}, str(path))
 
-    def program(solver: str) -> prunelang.Program:
-        return prunelang.compile(SPEC.format(model=model, data=path, solver=solver))
+    def program(solver: str, epochs: int = 1) -> prunelang.Program:
+        return prunelang.compile(SPEC.format(model=model, data=path, solver=solver, epochs=epochs))
 
     def session(solver: str) -> Session:
         return Session(program(solver).plan, folder, RunOptions(folder, device=device))
@@ -116,6 +116,7 @@ def measure(model: str, samples: int, rounds: int, device: str, folder: Path) ->
         "ista": compiled(session("ista()")),
         "gda": compiled(session("gda()")),
         "bind": bound(session("lc(steps = 1)"), program(f"lc(steps = {rounds + 1}, μ = 1e-4)")),
+        "bind ista": bound(session("lc(steps = 1)"), program("ista()", rounds + 1)),
     }
     times: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(rounds + 1):

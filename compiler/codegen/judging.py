@@ -123,7 +123,8 @@ def _measure(step: Calibrate, rate: str, p: Program) -> None:
     if step.onto is not None and step.onto.parts:
         with w.block(f"if {name} is not None:"):
             _project(step, step.onto, "projected", names, "", p)
-    with w.block(f"with {p.inliner.use(CALIBRATION, 'standing_in')}({of}, projected):"):
+    own = p.view(p.weights_of(step.of), names)
+    with w.block(f"with {p.inliner.use(CALIBRATION, 'standing_in')}({own}, projected):"):
         w.line(f'found = judge.activity("{SPLIT}")')
     w.line("counts = [int(torch.count_nonzero(v)) for v in projected]")
     w.line(f"counted = dict(zip({literal(names)}, counts))")

@@ -10,7 +10,7 @@ BINDING = (
         "program that another loop cannot drive",
         "`bind` was asked for a program with a step that is neither of a batch nor of an epoch.",
         "A loop of one's own hands over one batch after another. A search trains again and again, block coordinate "
-        "descent moves layers over all data at once, and budgets of spikes are measured on data of their own.",
+        "descent moves layers over all data at once.",
         "Call `run` instead, or take a solver whose steps are batches and epochs.",
     ),
     Code(

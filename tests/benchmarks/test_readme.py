@@ -202,6 +202,11 @@ RESULTS = {
             }
         },
     },
+    "emitted": {"a": {"its own": "equal", "lc": "equal", "gda": "P414"}, "b": {"lc": "differs"}},
+    "resume": {
+        "kills": {"lc": {"killed": 20, "same": 19, "from a checkpoint": 13}},
+        "cost": {"net": {"bytes": 47351, "milliseconds": 33.9}},
+    },
     "projection": {
         "kept": 0.05,
         "weights": 25_500_000,
@@ -239,7 +244,9 @@ SHOWN = {
     "pmmp_study": "| `drr`, α = 1e-4 | 2.29 | 2.55 | 2.55 | 0.001 | 3 |\n| α steered until the cut is small; u along",
     "coded": "| zstd -19, of the pruned and rounded weights | 2 342 |",
     "description_length": "1.20 times the bytes",
-    "overhead": "| net | 3.1 ms |" + 3 * " 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] |",
+    "overhead": "| net | `gda` | 3.1 ms | 1.04 [1.00, 1.10] | 1.06 [1.00, 1.10] |",
+    "emitted": "| `lc` | 2 | 1 |\n| `gda` | 0 | 0 |\n| all | 3 | 2 |",
+    "resume": "Of 20 runs 19 ended",
     "projection": "| selection, warm | 2.0 | 4.1 | 8.0 | 5 |",
     "check": "| ResNet-50 | 0.25 s | 0.31 s |",
     "gpu": "| laws | passed | 9 passed |",
