@@ -80,7 +80,8 @@ def compiled(session: Session) -> Callable[[int], None]:
 
 
 def bound(session: Session, program: prunelang.Program) -> Callable[[int], None]:
-    """An outer iteration of `lc`, or an epoch of `ista`, through `bind`: the bare fused loop with a stepper in the place of its optimizer."""
+    """An outer iteration of `lc`, or an epoch of `ista`, through `bind`: the bare fused loop with a
+    stepper in the place of its optimizer."""
     net, feed = session.model, session.feed
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True, fused=True)
     stepper = program.bind(net, optimizer, steps_per_epoch=len(feed), evaluate=lambda name, split: 0.0)

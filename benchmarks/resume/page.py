@@ -17,8 +17,8 @@ def section(result: Mapping[str, Any]) -> str:
         for name, row in result["cost"].items()
     ]
     return (
-        f"**Killed and resumed**: {len(result['kills'])} specs over all solvers, each killed (SIGKILL) at random moments "
-        f"{next(iter(kills))['killed']} times with a checkpoint after every epoch. Of {total['killed']} runs "
+        f"**Killed and resumed**: {len(result['kills'])} specs over all solvers, each killed (SIGKILL) at random "
+        f"moments {next(iter(kills))['killed']} times with a checkpoint after every epoch. Of {total['killed']} runs "
         f"{total['same']} ended, resumed, at the same bytes as the run that was left alone: weights, factors, "
         f"certificate, history. {total['from a checkpoint']} went on from a checkpoint; the others were killed before "
         "the first and began anew. What one checkpoint of `lc` with momentum costs:\n\n"
