@@ -3,8 +3,8 @@
     python -m benchmarks.emitted --json benchmarks/emitted/result.json
 
 Scripts run in a process that cannot import prunelang; weights are float64, in the deterministic mode, and have to be
-the same bit for bit. A pair that a solver refuses is counted with the codes of the refusal. `--part 0/2` and `--part 1/2`
-share the work between two processes; rows that are there already are kept.
+the same bit for bit. A pair that a solver refuses is counted with the codes of the refusal. `--part 0/2` and `--part
+1/2` share the work between two processes; rows that are there already are kept.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def section(result: Mapping[str, Any]) -> str:
     total = [str(sum(int(row[i]) for row in rows)) for i in (1, 2)]
     return (
         "**Emitted scripts**: every spec of `specs/`, cut to a few steps on random samples, with its own solver and "
-        "with every other that takes it; script and executor end at the same weights bit for bit (float64, deterministic "
-        "mode, one thread; the script in a process that cannot import prunelang).\n\n"
+        "with every other that takes it; script and executor end at the same weights bit for bit (float64, "
+        "deterministic mode, one thread; the script in a process that cannot import prunelang).\n\n"
         + table(["solver", "pairs run", "equal bits"], [*rows, ["all", *total]])
     )
