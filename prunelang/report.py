@@ -129,8 +129,16 @@ def certificate_text(certificate: Certificate, directory: Path) -> str:
         parts.append(columns(items, frozenset({1})))
     said = [(x.label, text) for x in certificate.constraints for text in (_base(x), x.statement, x.remark) if text]
     parts += ["\n".join(f"  `{label}`: {text}" for label, text in said)] if said else []
+    if certificate.resumed:
+        parts.append(f"  {resumed_text(certificate)}")
     parts.append(f"  status: {certificate.status}   {directory / 'certificate.json'}")
     return "\n\n".join(parts)
+
+
+def resumed_text(certificate: Certificate) -> str:
+    """What a run says that was taken up again in a mode that does not promise the same bits."""
+    often = "once" if certificate.resumed == 1 else f"{certificate.resumed} times"
+    return f"Resumed {often} without `--deterministic`: a run that is left alone may differ in its last bits."
 
 
 def _base(line: Line) -> str:

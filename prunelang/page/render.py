@@ -18,7 +18,7 @@ from prunelang.page.facts import Facts, facts
 from prunelang.page.markup import Content, Markup, joined, pairs, section, table, tag
 from prunelang.page.series import series
 from prunelang.page.style import STYLE
-from prunelang.report import grouped_text
+from prunelang.report import grouped_text, resumed_text
 from prunelang.runtime.certificate import STATUSES, Certificate, Line
 
 MOST_HISTOGRAMS = 24
@@ -82,6 +82,8 @@ def _verdict(found: Facts) -> Markup:
         said.append(tag("p", tag("span", certificate.status, class_=f"status {kind}")))
         sentence = STATUSES[certificate.status]
         said.append(tag("p", f"{sentence[0].upper()}{sentence[1:]}."))
+        if certificate.resumed:
+            said.append(tag("p", resumed_text(certificate), class_="soft"))
     if found.ending.get("failure"):
         said.append(
             tag("p", f"The run failed: {found.ending['failure']}. Its weights are the last good ones.", class_="bad")

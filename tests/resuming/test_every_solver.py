@@ -74,6 +74,7 @@ def test_a_run_in_the_ordinary_mode_says_that_it_was_resumed(tmp_path: Path) -> 
     solution = resume(out)
     assert (solution.certificate.mode, solution.certificate.resumed) == ("nondeterministic", 1)
     assert '"resumed": 1' in (out / "certificate.json").read_text(encoding="utf-8")
+    assert "Resumed once without `--deterministic`" in (out / "report.md").read_text(encoding="utf-8")
     one, other = results(out), results(tmp_path / "whole")
     assert one["weights.safetensors"] == other["weights.safetensors"]  # one thread on the host: the same bits even so
     assert one["history"] == other["history"]
