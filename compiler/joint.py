@@ -233,7 +233,7 @@ def check_laminar(bounds: Sequence[Bound]) -> None:
 
     About linear in the total size of the bounds: only those that share a tensor are ever compared.
     """
-    _check_counts(plain_counts(bounds))
+    check_counts(plain_counts(bounds))
     _check_channels(bounds)
     inner: dict[str, list[GroupBound | NofMBound | BlockBound]] = {}
     for b in bounds:
@@ -259,8 +259,10 @@ def _check_channels(bounds: Sequence[Bound]) -> None:
                 raise CrossingSets(c.name, b.name, "one removes whole channels, the other keeps positions of theirs")
 
 
-def _check_counts(counts: Sequence[CountBound]) -> None:
-    """From the largest set to the smallest, each lies inside one and the same smallest set of those before it."""
+def check_counts(counts: Sequence[CountBound]) -> None:
+    """Raises `CrossingSets` for two plain counts that cross; inner sets come first, as `plain_counts` has them.
+
+    From the largest set to the smallest, each lies inside one and the same smallest set of those before it."""
     holder: dict[str, CountBound] = {}  # the smallest set so far that counts a tensor
     for a in reversed(counts):
         first, *others = (holder.get(t) for t in a.tensors)

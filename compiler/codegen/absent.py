@@ -111,6 +111,22 @@ class Branches:
         return False
 
 
+def left_of_union(definition: ast.stmt, gone: Gone) -> list[ast.expr]:
+    """What remains of a type alias ``A | B | C`` without classes that are gone; empty where all of it does."""
+    if not isinstance(definition, ast.AnnAssign) or not isinstance(definition.value, ast.BinOp):
+        return []
+    members = _members(definition.value)
+    kept = [m for m in members if not gone(m)]
+    return kept if len(kept) < len(members) and all(isinstance(m, ast.Name) for m in members) else []
+
+
+def _members(union: ast.expr) -> list[ast.expr]:
+    match union:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return [*_members(left), *_members(right)]
+    return [union]
+
+
 def _is_elif(s: ast.If) -> bool:
     """Whether the other branch is an ``elif``, which stands where its ``if`` does."""
     return len(s.orelse) == 1 and isinstance(s.orelse[0], ast.If) and s.orelse[0].col_offset == s.col_offset

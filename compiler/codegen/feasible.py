@@ -6,15 +6,17 @@ Upper bounds on plain counts are met by selection alone, from the inside out; an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from typing import get_args
 
 from prunelang.compiler.codegen import factors
 from prunelang.compiler.codegen.expressions import layout, literal, quoted
 from prunelang.compiler.codegen.program import Program, pick
+from prunelang.compiler.codegen.sources import Symbol
 from prunelang.compiler.codegen.writer import Group, Piece
-from prunelang.compiler.graph import Feasible, Finish, Part, Project, Step
+from prunelang.compiler.graph import Feasible, Finish, Graph, Part, Project, Sparsity, Step, walk
 from prunelang.compiler.joint import (
     Bound,
     ChannelBound,
@@ -22,6 +24,7 @@ from prunelang.compiler.joint import (
     CountBound,
     GroupBound,
     NofMBound,
+    Pinned,
     from_json,
     plain_counts,
 )
@@ -58,6 +61,21 @@ def selected(part: Part) -> list[CountBound] | None:
 def live(part: Part) -> bool:
     """Whether numbers of a bound are known only while the script runs: found by a search, or measured."""
     return any(isinstance(getattr(b, "upper", None), str) or getattr(b, "measured", "") for b in from_json(part.bounds))
+
+
+def nested(bounds: Iterable[Bound]) -> bool:
+    """Whether plain counts and pinned tensors are all there is."""
+    return all(isinstance(b, Pinned) or (isinstance(b, CountBound) and b.plain and not b.measured) for b in bounds)
+
+
+def absent(graph: Graph) -> frozenset[Symbol]:
+    """The kinds of bounds that no projection of a script meets; where sparsity levels are trained, any may be."""
+    parts = [part for step in walk(graph.program) for part in getattr(getattr(step, "onto", None), "parts", ())]
+    bounds = [b for part in parts for b in from_json(part.bounds)]
+    if not nested(bounds) or any(isinstance(s, Sparsity) for s in graph.state):
+        return frozenset()
+    kinds = {type(b) for b in bounds} | {CountBound}
+    return frozenset(Symbol(BOUNDS, kind.__name__) for kind in get_args(Bound) if kind not in kinds)
 
 
 def reduced(bound: CountBound, part: Part) -> CountBound:
@@ -116,11 +134,16 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
         p.channel_bounds.update(channels)
         p.writer.call(f"shapes_{name} = {{", [f"{quoted(t)}: {literal(s)}" for t, s in shapes.items()], "}")
         if not live(part):
-            _made(name, bool(channels), p)
+            _made(name, bounds, p)
 
 
-def _made(name: str, channels: bool, p: Program) -> None:
-    kind = ("structured", "StructuredProjection") if channels else ("joint", "JointProjection")
+def _made(name: str, bounds: Sequence[Bound], p: Program) -> None:
+    if any(isinstance(b, ChannelBound) for b in bounds):
+        kind = ("structured", "StructuredProjection")
+    elif nested(bounds):
+        kind = ("nested", "NestedProjection")
+    else:
+        kind = ("joint", "JointProjection")
     p.writer.line(f"{name} = {p.inliner.use(f'{PROX}.{kind[0]}', kind[1])}(bounds_{name}, shapes_{name})")
 
 
@@ -160,7 +183,7 @@ def project_part(step: Step, number: int, part: Part, out: str, masks: str, p: P
         if live(part):
             name, bounds = p.projections[id(step), number], from_json(part.bounds)
             w.call(f"bounds_{name} = [", [_constructor(b, part, p) for b in bounds], "]")
-            _made(name, any(isinstance(b, ChannelBound) for b in bounds), p)
+            _made(name, bounds, p)
         w.line(f"kept = {p.projections[id(step), number]}.project_({out}).masks")
         if masks:
             _copy(masks, p)

@@ -11,8 +11,9 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
-from prunelang.compiler.codegen.absent import Branches
+from prunelang.compiler.codegen.absent import Branches, left_of_union
 from prunelang.compiler.codegen.modules import BUILTINS, External, Module, Use, Whole, module
 from prunelang.compiler.codegen.sources import Symbol
 
@@ -115,6 +116,10 @@ class Inliner:
         return "".join(parts)
 
     def _definition(self, definition: ast.stmt, source: Module) -> str:
+        if members := self._union(definition, source):
+            (own,) = source.own_names(definition)
+            kept = [self.symbols[resolve(Symbol(source.name, m.id))] for m in members if isinstance(m, ast.Name)]
+            return f"{self.symbols[Symbol(source.name, own.name)]} = {' | '.join(kept)}"
         first, last = source.extent(definition)
         lines = {i: source.lines[i - 1].encode() for i in range(first, last + 1)}
         edits = [(u.line, u.start, u.end, self._written(u, source)) for u in self._uses(definition, source)]
@@ -129,14 +134,21 @@ class Inliner:
     def _uses(self, definition: ast.stmt, source: Module) -> list[Use]:
         """The uses in what the script has of a definition."""
         left_out = self._branches(definition, source).lines
-        return [use for use in source.uses(definition) if use.line not in left_out]
+        found = [use for use in source.uses(definition) if use.line not in left_out]
+        members = {m.id for m in self._union(definition, source) if isinstance(m, ast.Name)}
+        return [use for use in found if use.name in members] if members else found
 
     def _branches(self, definition: ast.stmt, source: Module) -> Branches:
-        def gone(kind: ast.expr) -> bool:
-            found = source.meant(kind)
-            return isinstance(found, Symbol) and resolve(found) in self.absent
-
+        gone = partial(self._gone, source)
         return Branches.of(definition, gone) if self.absent else Branches(gone)
+
+    def _union(self, definition: ast.stmt, source: Module) -> list[ast.expr]:
+        """The members of a type alias, where some are left out."""
+        return left_of_union(definition, partial(self._gone, source)) if self.absent else []
+
+    def _gone(self, source: Module, kind: ast.expr) -> bool:
+        found = source.meant(kind)
+        return isinstance(found, Symbol) and resolve(found) in self.absent
 
     def _written(self, use: Use, source: Module) -> str:
         """How the script writes a use of another definition."""

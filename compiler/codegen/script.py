@@ -86,7 +86,9 @@ class _Script:
 
     def __post_init__(self) -> None:
         states = {identifier(s.name) for s in self.graph.state}
-        inliner = Inliner(LOCALS | states | {"main", "arguments", "DTYPE"}, factors.absent(self.graph))
+        inliner = Inliner(
+            LOCALS | states | {"main", "arguments", "DTYPE"}, factors.absent(self.graph) | feasible.absent(self.graph)
+        )
         inliner.external("torch")
         inliner.external("argparse")
         inliner.external("pathlib", "Path")

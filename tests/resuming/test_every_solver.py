@@ -15,6 +15,7 @@ import prunelang
 from prunelang import compile, resume
 from prunelang.compiler.solvers.base import solvers
 from prunelang.resuming.record import read_record
+from prunelang.runtime import registry
 from tests.resuming.problems import PROBLEMS, results
 
 
@@ -80,7 +81,9 @@ def test_a_run_in_the_ordinary_mode_says_that_it_was_resumed(tmp_path: Path) -> 
     assert one["history"] == other["history"]
 
 
-def test_what_a_loss_of_ones_own_draws_goes_on_too(tmp_path: Path) -> None:
+def test_what_a_loss_of_ones_own_draws_goes_on_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry.losses, "_entries", dict(registry.losses._entries))
+
     @prunelang.register.loss(name="drawn_for_this_test")
     def drawn(outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs * (1 + 0.1 * random.random() + 0.1 * np.random.rand()), targets)
