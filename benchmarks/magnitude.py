@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+import prunelang
 from prunelang.compiler.problem import Count, Interval, Problem
+from prunelang.inputs import load_data
 from prunelang.runtime.data import Batches
+from prunelang.runtime.registry import models
 
 RENEW = 100  # optimizer steps between two choices of what is kept
 REACH = 0.6  # share of the training at which the budgets hold
@@ -99,3 +104,16 @@ def gradual(net: nn.Module, feed: Batches, budgets: Sequence[Budget], training: 
 def _apply(weights: Iterable[Tensor], kept: Iterable[Tensor]) -> None:
     for w, m in zip(weights, kept, strict=True):
         w.mul_(m)
+
+
+def pruned(text: str, weights: Path, out: Path, seed: int, training: Training) -> Path:
+    """The file of weights that gradual pruning ends at, from those in `weights`, under the budgets of a spec."""
+    program = prunelang.compile(text)
+    model = program.plan.model
+    net = models[model.constructor].build(**model.arguments)
+    net.load_state_dict(load_file(weights))
+    train = load_data(program.plan, program.folder, "cpu", "float32").train
+    gradual(net, Batches(train, program.plan.data.batch, seed), budgets_of(program.problem), training)
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(net.state_dict(), out / "by_hand.safetensors")
+    return out / "by_hand.safetensors"

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -41,9 +40,9 @@ from benchmarks.bcd.settings import (
     settings,
     varied,
 )
-from benchmarks.rows import Row, Rows, merged, read, spread, write
+from benchmarks.command import parser_of, together
+from benchmarks.rows import Row, Rows, read, spread, write
 
-RESULT = Path("benchmarks/bcd/result.json")
 STUDIES = ("decrease", "compare", "sensitivity")
 
 
@@ -154,19 +153,13 @@ def rehearse(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__, "bcd")
     parser.add_argument("--decrease", action="store_true", help="check the decrease of every iteration")
     parser.add_argument("--compare", action="store_true", help="beside gradients, on MNIST")
     parser.add_argument("--sensitivity", action="store_true", help="with other γ, ρ, τ and α")
-    parser.add_argument("--root", help="folder of MNIST's idx files, for --compare")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), metavar="NETWORK", default=list(NETWORKS))
     parser.add_argument("--only", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--passes", type=int, help="iterations of bcd, and epochs at equal passes")
-    parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "prunelang-bcd")
-    parser.add_argument("--dry-run", action="store_true", help="compile every spec and stop")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="add the rows of these files and stop")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result (.svg, .png) and stop")
     args = parser.parse_args(arguments)
     if args.dry_run:
@@ -180,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.compare and args.root is None:
         parser.error("--root is needed: the folder of MNIST's idx files")
     if args.merge:
-        save(args.json, merged([*([args.json] if args.json.is_file() else []), *args.merge]))
+        save(args.json, together(args))
     else:
         measure(args, read(args.json))
     print(json.dumps(summary(read(args.json)), indent=1, ensure_ascii=False))

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -25,11 +24,11 @@ from typing import Any
 import torch
 
 import prunelang
+from benchmarks.command import carried_out, parser_of
 from benchmarks.factors.settings import CASES, FILE, PARTS, REFERENCE, SPECS, TRIED, reference_spec, spec_of
-from benchmarks.rows import Row, Rows, merged, read, spread, write
+from benchmarks.rows import Row, Rows, read, spread, write
 from prunelang.verification import export_directory
 
-RESULT = Path("benchmarks/factors/result.json")
 Json = dict[str, Any]
 
 
@@ -113,29 +112,15 @@ def rehearse(args: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder of MNIST's idx files")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "prunelang-factors")
+    parser = parser_of(__doc__, "factors")
     cases = [*CASES, FILE]
     parser.add_argument("--only", nargs="+", choices=cases, metavar="CASE", default=cases)
     parser.add_argument("--tune", action="store_true", help="run the schedules tried, on 90 %% of the training images")
     parser.add_argument("--schedules", nargs="+", choices=TRIED, metavar="SCHEDULE", default=list(TRIED))
     parser.add_argument("--prepare", action="store_true", help="train the reference networks and stop")
-    parser.add_argument("--dry-run", action="store_true", help="compile every spec and stop")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="add the rows of these files and stop")
     args = parser.parse_args(arguments)
-    if args.dry_run:
-        rehearse(args)
-        return
-    if args.merge:
-        save(args.json, merged([*([args.json] if args.json.is_file() else []), *args.merge]))
-    elif args.root is None:
-        parser.error("--root is needed: the folder of MNIST's idx files")
-    else:
-        measure(args, read(args.json))
-    print(json.dumps(summary(read(args.json)), indent=1, ensure_ascii=False))
+    if carried_out(parser, args, rehearse=rehearse, measure=measure, save=save):
+        print(json.dumps(summary(read(args.json)), indent=1, ensure_ascii=False))
 
 
 def save(path: Path, rows: Rows) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ import torch
 from safetensors.torch import load_file
 
 import prunelang
+from benchmarks.command import carried_out, parser_of
 from benchmarks.l0_methods.settings import DROP, NETWORKS, dense_spec, spec_of
-from benchmarks.rows import Row, Rows, merged, read, spread, write
+from benchmarks.rows import Row, Rows, read, spread, write
 
-RESULT = Path("benchmarks/l0_methods/result.json")
 METHODS = list(dict.fromkeys(m for n in NETWORKS.values() for m in n.methods))
 
 
@@ -100,31 +99,21 @@ def measure(name: str, args: argparse.Namespace, rows: Rows) -> None:
                     break
 
 
+def all_of(args: argparse.Namespace, rows: Rows) -> None:
+    """Every network that was asked for."""
+    for name in args.networks:
+        measure(name, args, rows)
+    save(args.json, rows)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder of MNIST's idx files")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "prunelang-l0")
+    parser = parser_of(__doc__, "l0_methods")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), metavar="NETWORK", default=list(NETWORKS))
     parser.add_argument("--only", nargs="+", choices=METHODS, metavar="METHOD", help="methods to run")
     parser.add_argument("--prepare", action="store_true", help="train the dense networks and stop")
-    parser.add_argument("--dry-run", action="store_true", help="compile every spec and stop")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="add the rows of these files and stop")
     args = parser.parse_args(arguments)
-    if args.dry_run:
-        rehearse(args)
-        return
-    if args.merge:
-        save(args.json, merged([*([args.json] if args.json.is_file() else []), *args.merge]))
-    elif args.root is None:
-        parser.error("--root is needed: the folder of MNIST's idx files")
-    else:
-        rows = read(args.json)
-        for name in args.networks:
-            measure(name, args, rows)
-        save(args.json, rows)
-    print(table(summary(read(args.json))))
+    if carried_out(parser, args, rehearse=rehearse, measure=all_of, save=save):
+        print(table(summary(read(args.json))))
 
 
 def rehearse(args: argparse.Namespace) -> None:

@@ -9,10 +9,8 @@ and write to two files, which `--merge` joins.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +20,11 @@ import torch
 
 import benchmarks.one_default.data  # noqa: F401  registers the data of resnet20
 import prunelang
-from benchmarks.rows import Row, Rows, merged, read, write
+from benchmarks.command import parser_of, together
+from benchmarks.rows import Row, Rows, read, write
 from prunelang.compiler.graph import Graph, Multipliers, Sparsity
 from prunelang.runtime.saddle import QUARTER
 
-RESULT = Path("benchmarks/one_default/result.json")
 COUNT = "sparsity: ‖net.weights‖₀ ≤ 5%"
 HALF = "compute: macs(net) ≤ 50%"
 
@@ -147,14 +145,8 @@ def save(path: Path, rows: Rows) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder of MNIST's idx files")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser = parser_of(__doc__, "one_default", seeds=(0,))
     parser.add_argument("--only", nargs="+", choices=CASES, metavar="NETWORK", default=list(CASES))
-    parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "prunelang-one-default")
-    parser.add_argument("--dry-run", action="store_true", help="compile every spec and stop")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="add the rows of these files and stop")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the result (.svg, .png) and stop")
     args = parser.parse_args(arguments)
     if args.dry_run:
@@ -167,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         draw(json.loads(args.json.read_text(encoding="utf-8")), args.plot)
         return
-    rows = merged([*([args.json] if args.json.is_file() else []), *args.merge]) if args.merge else read(args.json)
+    rows = together(args) if args.merge else read(args.json)
     root = str(Path(args.root).resolve()) if args.root else None
     for seed, name in () if args.merge else ((s, n) for s in args.seeds for n in args.only):
         key = f"{name}/{seed}"

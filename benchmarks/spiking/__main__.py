@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
@@ -24,18 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import prunelang
-from benchmarks.magnitude import budgets_of, gradual
-from benchmarks.rows import Row, Rows, merged, read, spread, write
+from benchmarks.command import carried_out, parser_of
+from benchmarks.magnitude import budgets_of, pruned
+from benchmarks.rows import Row, Rows, read, spread, write
 from benchmarks.spiking.points import MATCHED, METHODS, POINTS, methods_at
 from benchmarks.spiking.settings import NETWORKS, Network, dense_spec, spec_of, stages
-from prunelang.inputs import load_data
-from prunelang.runtime.data import Batches
-from prunelang.runtime.registry import models
-
-RESULT = Path("benchmarks/spiking/result.json")
 
 
 def row_of(run: Path) -> Row:
@@ -63,24 +58,11 @@ def timed(network: Network, method: str, text: Callable[[Path], str], weights: P
     """The row of one run of the spec that `text` makes for starting weights. A numerical failure ends the benchmark."""
     start = time.perf_counter()
     if not stages(network, method):
-        weights = by_hand(network, text(weights), weights, out, seed)
+        weights = pruned(text(weights), weights, out, seed, network.magnitude)
     solution = prunelang.compile(text(weights)).run(out, seed=seed)
     if solution.failure is not None:
         raise SystemExit(f"{out}: {solution.failure}")
     return {**row_of(out), "seconds": round(time.perf_counter() - start, 1)}
-
-
-def by_hand(network: Network, text: str, weights: Path, out: Path, seed: int) -> Path:
-    """The weights that gradual magnitude pruning ends at, under the budgets of a spec without stages."""
-    program = prunelang.compile(text)
-    model = program.plan.model
-    net = models[model.constructor].build(**model.arguments)
-    net.load_state_dict(load_file(weights))
-    train = load_data(program.plan, program.folder, "cpu", "float32").train
-    gradual(net, Batches(train, program.plan.data.batch, seed), budgets_of(program.problem), network.magnitude)
-    out.mkdir(parents=True, exist_ok=True)
-    save_file(net.state_dict(), out / "by_hand.safetensors")
-    return out / "by_hand.safetensors"
 
 
 def dense(name: str, seed: int, root: str, work: Path, rows: Rows) -> Path:
@@ -130,31 +112,21 @@ def rehearse(args: argparse.Namespace) -> None:
                 print(f"{name}, {point}, {method}: compiles")
 
 
+def all_of(args: argparse.Namespace, rows: Rows) -> None:
+    """Every network that was asked for."""
+    for name in args.networks:
+        measure(name, args, rows)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder of MNIST's idx files")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, default=RESULT)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "prunelang-spiking")
+    parser = parser_of(__doc__, "spiking")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), metavar="NETWORK", default=list(NETWORKS))
     parser.add_argument("--levels", nargs="+", choices=POINTS, metavar="LEVEL", default=list(POINTS))
     parser.add_argument("--only", nargs="+", choices=METHODS, metavar="METHOD", default=list(METHODS))
     parser.add_argument("--prepare", action="store_true", help="train the dense networks and stop")
-    parser.add_argument("--dry-run", action="store_true", help="compile every spec and stop")
-    parser.add_argument("--merge", type=Path, nargs="+", metavar="JSON", help="add the rows of these files and stop")
     args = parser.parse_args(arguments)
-    if args.dry_run:
-        rehearse(args)
-        return
-    if args.merge:
-        save(args.json, merged([*([args.json] if args.json.is_file() else []), *args.merge]))
-    elif args.root is None:
-        parser.error("--root is needed: the folder of MNIST's idx files")
-    else:
-        rows = read(args.json)
-        for name in args.networks:
-            measure(name, args, rows)
-    print(table(summary(read(args.json))))
+    if carried_out(parser, args, rehearse=rehearse, measure=all_of, save=save):
+        print(table(summary(read(args.json))))
 
 
 def save(path: Path, rows: Rows) -> None:
