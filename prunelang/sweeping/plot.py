@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from prunelang.dsl.names import to_unicode
+from prunelang.dsl.numbers import grouped
 from prunelang.runtime.files import FileProblem
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666", "#a05a2c")
 """Told apart with any kind of colour vision (Okabe and Ito), and by their markers in print."""
 MARKERS = "osD^vPX*"
+APART = 1.25  # ticks of a logarithmic axis, at least, as a factor
 WIDE = 8.0  # ends of an axis further apart than this factor are drawn on a logarithmic one
 
 
@@ -47,6 +49,9 @@ def pareto(sweep: Sweep) -> str:
         costs = [g.x.mean for g in groups if g.x is not None]
         if min(costs) > 0 and max(costs) / min(costs) > WIDE:
             axes.set_xscale("log")
+            ticks = _ticks(costs)
+            axes.set_xticks(ticks, [grouped(round(t)) if t >= 100 else f"{t:.3g}" for t in ticks])
+            axes.set_xticks([], minor=True)
         for axis, title in ((axes.xaxis, x), (axes.yaxis, y)):
             unit = sweep.unit(title)
             axis.set_label_text(_plain(to_unicode(title) + (f" [{unit}]" if unit else "")))
@@ -75,6 +80,15 @@ def _curve(axes: Any, groups: list[Group], label: str, at: int) -> None:
         axes.plot(g.x.values, g.y.values, ".", color=colour, ms=3, alpha=0.5, zorder=1)
         face = colour if g.satisfied else "none"
         axes.plot(g.x.mean, g.y.mean, marker=marker, ms=6, mfc=face, mec=colour, zorder=3)
+
+
+def _ticks(costs: list[float]) -> list[float]:
+    """The costs that were met, from the largest down, those that would crowd another left out."""
+    found: list[float] = []
+    for cost in sorted(costs, reverse=True):
+        if not found or found[-1] / cost > APART:
+            found.append(cost)
+    return found[::-1]
 
 
 def _means(groups: list[Group]) -> tuple[list[float], list[float]]:

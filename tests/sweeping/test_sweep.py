@@ -19,6 +19,7 @@ from prunelang.resuming.record import ResumeRefused
 from prunelang.runtime.files import FileProblem
 from prunelang.sweeping import Sweep, sweep
 from prunelang.sweeping.grid import Cell
+from prunelang.sweeping.plot import _ticks
 from prunelang.sweeping.row import Row
 from prunelang.sweeping.run import locked
 
@@ -308,3 +309,8 @@ def test_plots_say_what_they_need(monkeypatch: pytest.MonkeyPatch, spec: Path, t
         sweep(spec, {"κ": ["10%"]}, out=tmp_path / "none")
     assert caught.value.code == "P568"
     assert not (tmp_path / "none").exists()
+
+
+def test_ticks_stand_at_the_costs_that_were_met() -> None:
+    assert _ticks([1702.0, 170.0, 340.0, 851.0, 1650.0, 172.0]) == [172.0, 340.0, 851.0, 1702.0]
+    assert _ticks([5.0]) == [5.0]
