@@ -30,6 +30,7 @@ from prunelang.runtime.prox.scan import (
 
 SAMPLE = 1 << 17  # sampled keys: a bracket of ±3.5 standard deviations then holds at most 1 % of the entries
 SMALL = 1 << 15  # up to this many entries are gathered at once
+FAR = 32  # times as many keys beside a warm bracket as in it: further away a sample finds the key sooner
 ROUNDS = 8  # sampled rounds before plain bisection of the key, which ends after at most 64 passes
 
 
@@ -53,6 +54,7 @@ class Selector:
     def __init__(self) -> None:
         self.bracket: tuple[int, int] | None = None
         self.share = 1 / 512  # share of the entries that the next bracket should hold
+        self.key: int | None = None  # of the last call
 
     def threshold(self, tensors: Sequence[Tensor], kappa: int) -> Threshold:
         """`kth_magnitude`, warm."""
@@ -64,14 +66,25 @@ class Selector:
         apply_threshold_(tensors, found, masks)
         return found
 
-    def missed(self) -> None:
+    def missed(self, above: int, within: int, kappa: int) -> tuple[int, int] | None:
+        """Where the key is if keys lie as close beside the bracket as in it, twice as far to be sure; None if there is
+        nothing to go by. `above` keys are past the top of the bracket that missed, `within` past its bottom."""
+        assert self.bracket is not None
+        (lo, hi), inside = self.bracket, within - above
         self.bracket, self.share = None, min(4 * self.share, 1 / 32)
+        past = above - kappa + 1 if above >= kappa else kappa - within
+        if inside < 8 or past > FAR * inside:
+            return None
+        reach = 2 * (past * (hi - lo) // inside) + (hi - lo)
+        return (hi, hi + reach) if above >= kappa else (lo - reach, lo)
 
     def learn(self, key: int, width: int, inside: int, entries: int) -> None:
         """Centres the next bracket on `key`, as wide as the density seen (`inside` keys over `width`) asks for."""
         radius = max(1, round(self.share * entries * width / (2 * max(inside, 1))))
-        self.bracket = (max(0, key - radius), key + radius) if inside else (key, key + 1)
-        self.share = max(self.share / 2, 1 / 2048)
+        moved, self.key = 0 if self.key is None else key - self.key, key
+        ahead = key + moved
+        self.bracket = (max(0, min(key, ahead) - radius), max(key, ahead) + radius) if inside else (key, key + 1)
+        self.share = max(0.9 * self.share, 1 / 2048)
 
 
 def check_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -110,11 +123,14 @@ def select_key(scan: HostScan | DeviceScan, kappa: int, entries: int, warm: Sele
         scan.count(0, scan.infinity, gather=False)  # for its check of finiteness
         return Threshold(0.0, 0, 0, 0, scan.infinity)
     bottom, top, count_bottom, count_top = 0, scan.infinity, entries, 0
+    beside: tuple[int, int] | None = None
     for turn in range(ROUNDS + 64):
         started_warm = turn == 0 and warm is not None and warm.bracket is not None
         if started_warm:
             assert warm is not None and warm.bracket is not None
             lo, hi = (min(max(k, bottom), top) for k in warm.bracket)
+        elif beside is not None:
+            (lo, hi), beside = (min(max(k, bottom), top) for k in beside), None
         elif count_bottom - count_top <= SMALL:
             lo, hi = bottom, top
         elif turn < ROUNDS:
@@ -134,7 +150,7 @@ def select_key(scan: HostScan | DeviceScan, kappa: int, entries: int, warm: Sele
             greater += above
             return settle(warm, Threshold(0.0, greater, kappa - greater, ties, key), hi - lo, within - above, entries)
         if started_warm and warm is not None:
-            warm.missed()
+            beside = warm.missed(above, within, kappa)
         if top - bottom == 1:
             found = Threshold(0.0, count_top, kappa - count_top, count_bottom - count_top, bottom)
             return settle(warm, found, 1, 0, entries)
