@@ -97,6 +97,46 @@ def test_one_pass_suffices_warm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(passes) == 3
 
 
+def test_a_threshold_that_keeps_moving_is_followed_without_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a minimax, whose levels fall from step to step while the weights shake."""
+    passes, samples = [0], [0]
+    count, sample = scan.HostScan.count, scan.HostScan.sample
+
+    def counted(self: scan.HostScan, lo: int, hi: int, gather: bool) -> tuple[int, int, np.ndarray]:
+        passes[0] += 1
+        return count(self, lo, hi, gather)
+
+    def sampled(self: scan.HostScan, size: int, seed: int) -> np.ndarray:
+        samples[0] += 1
+        return sample(self, size, seed)
+
+    generator = torch.Generator().manual_seed(2)
+    v = torch.randn(200_000, generator=generator)
+    selector, found = Selector(), []
+    with monkeypatch.context() as patch:
+        patch.setattr(scan.HostScan, "count", counted)
+        patch.setattr(scan.HostScan, "sample", sampled)
+        for turn in range(60):
+            v = v + 1e-3 * torch.randn(len(v), generator=generator)
+            kappa = 150_000 - 1500 * turn
+            found.append((selector.threshold([v], kappa), v, kappa))
+    assert samples[0] <= 3
+    assert passes[0] <= 90
+    assert all(threshold == kth_magnitude([w], kappa) for threshold, w, kappa in found)
+
+
+def test_a_jump_is_met_on_both_sides(small_blocks: None) -> None:
+    """Brackets beside one that missed: at the ends of the keys, among ties, and where nothing is near."""
+    generator = torch.Generator().manual_seed(3)
+    for name, v in hard_vectors(4000, torch.float32):
+        host, device = Selector(), Selector()
+        kappas = torch.randint(0, 4001, (60,), generator=generator).tolist()
+        for kappa in (*kappas, 1, 4000, 1, 3999, 2, 2000, 2100, 1900):
+            expected = kth_magnitude([v], kappa)
+            assert host.threshold([v], kappa) == expected, (name, kappa)
+            assert select_key(DeviceScan([v], chunk=700), kappa, 4000, device)[1:] == expected[1:], (name, kappa)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_non_finite_entries_are_named(dtype: torch.dtype, value: float) -> None:
