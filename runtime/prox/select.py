@@ -5,8 +5,9 @@
 tensors, then row-major index), until there are κ.
 
 The κ-th key lies in a bracket [bottom, top) with known counts at both ends. A round proposes a narrow bracket from a
-random sample (or from the last call), counts the entries above and inside in one pass, and selects among the few
-inside. A proposal that misses still narrows the bracket, so the result never depends on it, only the time does.
+random sample (or from the last calls: where the key was, and where it was moving), counts the entries above and inside
+in one pass, and selects among the few inside. A proposal that misses still narrows the bracket, so the result never
+depends on it, only the time does; one of a last call is then laid beside itself, by as many keys as it missed by.
 """
 
 from __future__ import annotations
