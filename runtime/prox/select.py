@@ -80,7 +80,8 @@ class Selector:
         return (hi, hi + reach) if above >= kappa else (lo - reach, lo)
 
     def learn(self, key: int, width: int, inside: int, entries: int) -> None:
-        """Centres the next bracket on `key`, as wide as the density seen (`inside` keys over `width`) asks for."""
+        """The next bracket reaches from `key` to where it will be if it moves on as it did, with a margin on both sides
+        as the density seen (`inside` keys over `width`) asks for."""
         radius = max(1, round(self.share * entries * width / (2 * max(inside, 1))))
         moved, self.key = 0 if self.key is None else key - self.key, key
         ahead = key + moved
