@@ -228,6 +228,11 @@ def weighted_counts(bounds: Sequence[Bound]) -> list[CountBound | ChoiceBound]:
     return [b for b in bounds if isinstance(b, ChoiceBound) or (isinstance(b, CountBound) and b.weighted)]
 
 
+def only_counts(bounds: Iterable[Bound]) -> bool:
+    """Whether plain counts and pinned tensors are all there is, with numbers that nothing measures."""
+    return all(isinstance(b, Pinned) or (isinstance(b, CountBound) and not (b.weighted or b.measured)) for b in bounds)
+
+
 def check_laminar(bounds: Sequence[Bound]) -> None:
     """Raises `CrossingSets` for two bounds that overlap without nesting, between tensors or inside one.
 

@@ -224,7 +224,7 @@ class BoundSession(Session):
         if use_own:
             self.feed = Batches(self.data.train, plan.data.batch, options.seed)
         else:  # a machine reads nothing of it that a loader does not have
-            self.feed = LoaderFeed(batches, options.seed, given.loader, device)  # type: ignore[assignment]
+            self.feed = LoaderFeed(batches, options.seed, given.loader, device)  # type: ignore[assignment]  # as much of a feed as is read
         at_rest(self.model)
         if self.own_data:
             self.spikes = meter(self.model, self.data, plan.table)

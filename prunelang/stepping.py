@@ -165,7 +165,7 @@ class Stepper:
             grads = zip(self._watched, before, versions, strict=True)
             fresh = all(p.grad is g and (g is None or g._version == v) for p, g, v in grads)
             if fresh and loss.requires_grad:
-                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+                (loss if scaler is None else scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]  # torch's
         self._loss = None if loss is None else loss.detach()
         count = self._counted
         if scaler is None:

@@ -9,6 +9,7 @@ from prunelang.compiler.graph import Compose, Factor, Factors, Part, Priced, Rep
 from prunelang.runtime.cores import Cores, redraw_, settle_
 from prunelang.runtime.machine import Machine, NumericalFailure, first_not_finite
 from prunelang.runtime.prox.compositions import Composer
+from prunelang.runtime.prox.single import composer
 
 
 def cores(name: str, m: Machine) -> Cores:
@@ -64,12 +65,13 @@ def project_composed(
     """``out ← argmin ‖out − w‖² + price · cost(w)`` over a part of compositions; what it is made of. Every position
     is kept. Warm starts are kept by key."""
     if key not in m.cache:
-        m.cache[key] = Composer(part.compositions, part.budgets, priced.on(part) if priced else None)
+        m.cache[key] = composer(part.compositions, part.budgets, priced.on(part) if priced else None)
     tensors = {name: t.detach() for name, t in zip(part.tensors, out, strict=True)}
     broken = first_not_finite(tensors.items())
     if broken is not None:
         raise NumericalFailure(f"{broken} is not finite before a projection", "projection")
-    outcome = m.cache[key].project_(tensors, price)
+    made = m.cache[key]
+    outcome = made.project_(tensors, price) if isinstance(made, Composer) else made.project_(tensors)
     m.gaps[part.labels] = outcome.gap
     for mask in masks or ():
         mask.fill_(True)

@@ -24,8 +24,8 @@ from prunelang.compiler.joint import (
     CountBound,
     GroupBound,
     NofMBound,
-    Pinned,
     from_json,
+    only_counts,
     plain_counts,
 )
 
@@ -63,16 +63,11 @@ def live(part: Part) -> bool:
     return any(isinstance(getattr(b, "upper", None), str) or getattr(b, "measured", "") for b in from_json(part.bounds))
 
 
-def nested(bounds: Iterable[Bound]) -> bool:
-    """Whether plain counts and pinned tensors are all there is."""
-    return all(isinstance(b, Pinned) or (isinstance(b, CountBound) and b.plain and not b.measured) for b in bounds)
-
-
 def absent(graph: Graph) -> frozenset[Symbol]:
     """The kinds of bounds that no projection of a script meets; where sparsity levels are trained, any may be."""
     parts = [part for step in walk(graph.program) for part in getattr(getattr(step, "onto", None), "parts", ())]
     bounds = [b for part in parts for b in from_json(part.bounds)]
-    if not nested(bounds) or any(isinstance(s, Sparsity) for s in graph.state):
+    if not only_counts(bounds) or any(isinstance(s, Sparsity) for s in graph.state):
         return frozenset()
     kinds = {type(b) for b in bounds} | {CountBound}
     return frozenset(Symbol(BOUNDS, kind.__name__) for kind in get_args(Bound) if kind not in kinds)
@@ -140,7 +135,7 @@ def declare(step: Step, onto: Feasible, p: Program) -> None:
 def _made(name: str, bounds: Sequence[Bound], p: Program) -> None:
     if any(isinstance(b, ChannelBound) for b in bounds):
         kind = ("structured", "StructuredProjection")
-    elif nested(bounds):
+    elif only_counts(bounds):
         kind = ("nested", "NestedProjection")
     else:
         kind = ("joint", "JointProjection")

@@ -275,7 +275,8 @@ def _made_of(found: Facts) -> dict[str, str]:
 def _histograms(found: Facts) -> Markup:
     if found.table is None or found.weights is None:
         return Markup("")
-    kernels = sorted((x.weight for x in found.table.layers), key=lambda n: -found.weights[n].size)  # type: ignore[index]
+    weights = found.weights
+    kernels = sorted((x.weight for x in found.table.layers), key=lambda n: -weights[n].size)
     chosen = set(kernels[:MOST_HISTOGRAMS])
     drawn = []
     for i, layer in enumerate(x for x in found.table.layers if x.weight in chosen):

@@ -17,6 +17,7 @@ from prunelang.runtime.game import DeviceEntries, Entries, Game, Members
 from prunelang.runtime.machine import Machine
 from prunelang.runtime.minimax import game_of, settle_budgets
 from prunelang.runtime.prox.compositions import Composer
+from prunelang.runtime.prox.single import Single, composer
 from prunelang.runtime.standalone import Best
 
 Plain = dict[str, Any]
@@ -102,8 +103,9 @@ def cached(m: Machine) -> list[Plain]:
     for (owner, part), made in m.cache.items():
         if isinstance(made, Game):
             found.append({"game": nodes[owner], **_game(made)})
-        elif isinstance(made, Composer) and owner in places:
-            orders = [(made.compositions.index(c), tuple(order)) for c, order in made._orders.items()]
+        elif isinstance(made, Composer | Single) and owner in places:
+            known = made._orders if isinstance(made, Composer) else {}
+            orders = [(made.compositions.index(c), tuple(order)) for c, order in known.items()]
             found.append({"step": places[owner], "part": part, "factors": dict(made.factors), "orders": orders})
     return found
 
@@ -117,9 +119,10 @@ def put_cached(saved: list[Plain], m: Machine) -> None:
             step, part = steps[entry["step"]], entry["part"]
             given = step.onto.parts[part]  # type: ignore[attr-defined]  # every step that projects has `onto`
             priced = getattr(step, "priced", None)
-            made = Composer(given.compositions, given.budgets, priced.on(given) if priced else None)
+            made = composer(given.compositions, given.budgets, priced.on(given) if priced else None)
             made.factors = dict(entry["factors"])
-            made._orders = {made.compositions[i]: order for i, order in entry["orders"]}
+            if isinstance(made, Composer):
+                made._orders = {made.compositions[i]: order for i, order in entry["orders"]}
             m.cache[id(step), part] = made
 
 

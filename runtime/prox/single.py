@@ -1,6 +1,6 @@
-"""Projection onto compositions of one form each, at sizes that are given: what `Composer` does where nothing is chosen.
+"""Projection onto compositions of one form each, at sizes that are given: neither sums nor budgets.
 
-An emitted script takes this one where it can: neither sums nor budgets come with it.
+`composer` picks it where it is enough, for the executor as for an emitted script.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from prunelang.compiler.forms import Box, Composition, Nuclear
-from prunelang.runtime.prox.compositions import Outcome, compose, write_
+from prunelang.compiler.problem import Budget, FactorCost
+from prunelang.runtime.prox.compositions import Composer, Outcome, compose, write_
 from prunelang.runtime.prox.fitting import Factors, fit_single, project_whole_
 from prunelang.runtime.prox.scan import check_finite
 
@@ -40,3 +41,12 @@ class Single:
             loss += sum(write_(tensors[t], w) for t, w in compose(c, fitted.factors, torch.float64).items())
         self.factors = factors
         return Outcome(dict(factors), loss, gap)
+
+
+def composer(
+    compositions: Sequence[Composition], budgets: Sequence[Budget] = (), priced: FactorCost | None = None
+) -> Single | Composer:
+    """The projection onto compositions under budgets, with no more than it needs."""
+    if budgets or priced is not None or any(len(c.forms) > 1 for c in compositions):
+        return Composer(compositions, budgets, priced)
+    return Single(compositions)

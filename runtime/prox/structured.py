@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from prunelang.compiler.joint import Bound, ChannelBound
+from prunelang.compiler.joint import Bound, ChannelBound, only_counts
 from prunelang.runtime.prox.channels import best_channels
 from prunelang.runtime.prox.joint import JointProjection
+from prunelang.runtime.prox.nested import NestedProjection
 from prunelang.runtime.prox.structure import kept_energy
 
 
@@ -38,7 +39,8 @@ class StructuredProjection(JointProjection):
         return masks, max(0.0, min(bounds) - sum(kept_energy(v, masks[t]) for t, v in values.items()))
 
 
-def projection(constraints: Sequence[Bound], shapes: Mapping[str, tuple[int, ...]]) -> JointProjection:
-    """The projection for these bounds: with channels or without."""
-    channels = any(isinstance(b, ChannelBound) for b in constraints)
-    return StructuredProjection(constraints, shapes) if channels else JointProjection(constraints, shapes)
+def projection(constraints: Sequence[Bound], shapes: Mapping[str, tuple[int, ...]]) -> NestedProjection:
+    """The projection for these bounds: with channels, of counts alone, or of anything else."""
+    if any(isinstance(b, ChannelBound) for b in constraints):
+        return StructuredProjection(constraints, shapes)
+    return NestedProjection(constraints, shapes) if only_counts(constraints) else JointProjection(constraints, shapes)

@@ -12,8 +12,8 @@ from prunelang.api import compile
 from prunelang.compiler.solvers.base import solvers
 from prunelang.runtime import registry
 from tests.binding.loops import differing, executed, looped, of_one_optimizer
+from tests.runtime.emitted_cases import CASES as PLAIN
 from tests.runtime.test_composed_emitted import CASES as COMPOSED
-from tests.runtime.test_emitted import CASES as PLAIN
 from tests.runtime.test_emitted import write_inputs
 
 CASES = {**PLAIN, **{f"composed_{name}": text for name, text in COMPOSED.items()}}

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from prunelang.api import compile
-from tests.runtime.test_emitted import RUN_ALL, bits, executed, spec
+from tests.runtime.emitted_cases import spec
+from tests.runtime.test_emitted import RUN_ALL, bits, executed
 
 CASES: dict[str, str] = {
     "low_rank": spec('net["fc1"].weights ∈ low_rank(3)\n    rank(net["fc2"].weights) ≤ 2'),
